@@ -1,0 +1,1 @@
+"""From files to features: readers, sources, columns, checks, ledger, preparation, batching."""

@@ -1,0 +1,5 @@
+"""The engines. A new engine is one folder and one line here."""
+
+from luthier.registry import Registry
+
+ENGINES = Registry("engine", {"torch": "luthier.engines.torch:ENGINE"})

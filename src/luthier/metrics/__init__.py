@@ -1,0 +1,24 @@
+"""Scores with their intervals, and the metrics of each kind of task as functions of sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric of one split.
+
+    Attributes:
+        value: the metric itself.
+        low, high: the 95% bootstrap interval; None where none was computed.
+        n: the number of units that were resampled (rows, or documents where rows share one).
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}

@@ -1,0 +1,12 @@
+"""The tasks, by the hub's pipeline tags. A new task is one file and one line here."""
+
+from luthier.registry import Registry
+
+TASKS = Registry(
+    "task",
+    {
+        "text-classification": "luthier.tasks.text_classification:TextClassification",
+        "token-classification": "luthier.tasks.token_classification:TokenClassification",
+        "question-answering": "luthier.tasks.question_answering:QuestionAnswering",
+    },
+)

@@ -1,0 +1,223 @@
+"""The tokenizer as tasks see it: ids and code-point offsets, and how a model joins its sequences.
+
+Tasks tokenise without special tokens, choose what fits, and then ``join`` adds the special tokens as
+the model's own tokenizer does (the pattern is read off two probe encodings, so every family works).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from luthier.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one text, without special tokens.
+
+    Attributes:
+        ids: int32 [T].
+        starts: int32 [T], ends: int32 [T]: code points of the text, end exclusive.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class WordTokens:
+    """The tokens of one sequence of words, without special tokens.
+
+    Attributes:
+        ids: int32 [T].
+        words: int32 [T], the index of the word that each token belongs to. A word may have no token.
+    """
+
+    ids: np.ndarray
+    words: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """One or two sequences with the model's special tokens.
+
+    Attributes:
+        arrays: ``input_ids`` [T] and, for models that have them, ``token_type_ids`` [T]; int32.
+        first: where the first sequence begins in ``input_ids``.
+        second: where the second one begins; -1 without one.
+    """
+
+    arrays: dict[str, np.ndarray]
+    first: int
+    second: int = -1
+
+
+class Tokenizer(Protocol):
+    """What a task may ask of a tokenizer."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise texts, without special tokens and without truncation."""
+
+    def tokenize_words(self, sentences: Sequence[Sequence[str]]) -> list[WordTokens]:
+        """Tokenise words one by one, as if each followed a blank."""
+
+    def join(self, first: np.ndarray, second: np.ndarray | None = None) -> Joined:
+        """Add the model's special tokens."""
+
+    def num_special(self, *, pair: bool = False) -> int:
+        """Return how many special tokens ``join`` adds."""
+
+    def limit_for(self, wanted: int | None, *, default: int) -> int:
+        """Return ``wanted``, or the least of the model's limit and ``default``.
+
+        Raises:
+            InputError: ``wanted`` is more than the model's limit, or leaves no room beside special tokens.
+        """
+
+    def decode(self, ids: np.ndarray) -> str:
+        """Return the text of ids, without special tokens."""
+
+    def save(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """Special tokens around one or two sequences: ids and type ids of each gap."""
+
+    gaps: tuple[np.ndarray, ...]
+    gap_types: tuple[np.ndarray, ...]
+    types: tuple[int, ...]
+
+
+class HubTokenizer:
+    """A fast tokenizer of the hub's folder format, through transformers.
+
+    Raises:
+        InputError: the folder holds no tokenizer, or only one without offsets ("slow").
+    """
+
+    def __init__(self, folder: Path, *, model_limit: int | None = None) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._hub: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(
+                "there is no tokenizer that can be read", where=str(folder), fix="A model folder needs tokenizer.json."
+            ) from error
+        if not self._hub.is_fast:
+            raise InputError(
+                "its tokenizer gives no character offsets",
+                where=str(folder),
+                fix="Convert it to tokenizer.json with transformers.",
+            )
+        limits = [limit for limit in (model_limit, self._hub.model_max_length) if limit and limit < 1_000_000]
+        self.limit: int | None = min(limits, default=None)
+        self._has_types = "token_type_ids" in self._hub.model_input_names
+        self._patterns = {False: self._probe(pair=False), True: self._probe(pair=True)}
+        self._words: Any = None
+
+    def _probe(self, *, pair: bool) -> _Pattern:
+        encoded = self._hub("a", "a" if pair else None, return_token_type_ids=True)
+        sides = encoded.sequence_ids(0)
+        ids, types = encoded["input_ids"], encoded["token_type_ids"]
+        gaps: list[list[int]] = [[]]
+        gap_types: list[list[int]] = [[]]
+        sequence_types: list[int] = []
+        last: int | None = None
+        for token, kind, side in zip(ids, types, sides, strict=True):
+            if side is None:
+                gaps[-1].append(token)
+                gap_types[-1].append(kind)
+            elif side != last:
+                last = side
+                sequence_types.append(kind)
+                gaps.append([])
+                gap_types.append([])
+        return _Pattern(
+            tuple(np.asarray(gap, dtype=np.int32) for gap in gaps),
+            tuple(np.asarray(gap, dtype=np.int32) for gap in gap_types),
+            tuple(sequence_types),
+        )
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        if not texts:
+            return []
+        encodings = self._hub.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        result = []
+        for encoding in encodings:
+            offsets = np.asarray(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+            result.append(Tokens(np.asarray(encoding.ids, dtype=np.int32), offsets[:, 0], offsets[:, 1]))
+        return result
+
+    def tokenize_words(self, sentences: Sequence[Sequence[str]]) -> list[WordTokens]:
+        if not sentences:
+            return []
+        encodings = self._word_backend().encode_batch(
+            [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
+        )
+        return [
+            WordTokens(np.asarray(encoding.ids, dtype=np.int32), np.asarray(encoding.word_ids, dtype=np.int32))
+            for encoding in encodings
+        ]
+
+    def _word_backend(self) -> Any:
+        """Return the backend; byte-level ones get the blank before a word that they would see in running text."""
+        if self._words is None:
+            import json
+
+            from tokenizers import Tokenizer as Backend
+
+            spec = json.loads(self._hub.backend_tokenizer.to_str())
+            parts = spec.get("pre_tokenizer") or {}
+            changed = False
+            for part in parts.get("pretokenizers", [parts]):
+                if part.get("type") == "ByteLevel" and not part.get("add_prefix_space") and part.get("use_regex", True):
+                    part["add_prefix_space"] = changed = True
+            self._words = Backend.from_str(json.dumps(spec)) if changed else self._hub.backend_tokenizer
+        return self._words
+
+    def join(self, first: np.ndarray, second: np.ndarray | None = None) -> Joined:
+        pattern = self._patterns[second is not None]
+        sequences = [first] if second is None else [first, second]
+        ids: list[np.ndarray] = [pattern.gaps[0]]
+        types: list[np.ndarray] = [pattern.gap_types[0]]
+        for index, sequence in enumerate(sequences):
+            ids += [sequence, pattern.gaps[index + 1]]
+            types += [np.full(len(sequence), pattern.types[index], dtype=np.int32), pattern.gap_types[index + 1]]
+        arrays = {"input_ids": np.concatenate(ids).astype(np.int32)}
+        if self._has_types:
+            arrays["token_type_ids"] = np.concatenate(types).astype(np.int32)
+        start = len(pattern.gaps[0])
+        return Joined(arrays, start, -1 if second is None else start + len(first) + len(pattern.gaps[1]))
+
+    def num_special(self, *, pair: bool = False) -> int:
+        return sum(len(gap) for gap in self._patterns[pair].gaps)
+
+    def limit_for(self, wanted: int | None, *, default: int) -> int:
+        if wanted is None:
+            return min(default, self.limit or default)
+        if self.limit and wanted > self.limit:
+            raise InputError(f"found {wanted}; this model takes at most {self.limit} tokens", where="task.max_tokens")
+        if wanted <= self.num_special(pair=True) + 1:
+            raise InputError(f"found {wanted}; special tokens alone fill that", where="task.max_tokens")
+        return wanted
+
+    def decode(self, ids: np.ndarray) -> str:
+        text: str = self._hub.decode(ids.tolist(), skip_special_tokens=True)
+        return text
+
+    def save(self, folder: Path) -> None:
+        self._hub.save_pretrained(str(folder))
