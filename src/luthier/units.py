@@ -70,6 +70,13 @@ class BatchSize(Quantity):
     example = "32 examples"
 
 
+class MicroBatch(Quantity):
+    """How many tokens are computed at once; more of them in a step are accumulated."""
+
+    units = ("tokens",)
+    example = "4096 tokens"
+
+
 class Warmup(Quantity):
     """A part of the whole training: a share, steps or epochs. ``0%`` is none."""
 
@@ -96,5 +103,5 @@ class Share(Quantity):
     example = "10%"
 
     def count(self, total: int) -> int:
-        """Return the number of rows out of ``total``."""
+        """Return the number of rows out of ``total``, rounded to the nearest."""
         return min(total, round(total * self.value / 100) if self.unit == "%" else int(self.value))

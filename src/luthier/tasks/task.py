@@ -37,12 +37,17 @@ Prediction = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A role that a column of the data plays. ``aliases`` are names that mean it without a mapping."""
+    """A role that a column of the data plays.
+
+    ``required``: no row can do without it; a ``gold`` column may be absent all the same where rows are for prediction.
+    ``aliases`` are names that mean the role without a mapping.
+    """
 
     name: str
     required: bool
     meaning: str
     aliases: tuple[str, ...] = ()
+    gold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,10 @@ class Task(ABC, Generic[E]):
     def notes(self, examples: Iterable[E], split: str) -> Sequence[str]:
         """Return sentences about a held-out split that a person should know (labels unknown to training ...)."""
         return ()
+
+    def adopt(self, config: Mapping[str, Any]) -> Self:
+        """Take over what an untuned model's ``config.json`` says (its label names), to use the head that it has."""
+        return self
 
     def limit(self, tokenizer: Tokenizer) -> int:
         """Return the most tokens of a feature for this model.

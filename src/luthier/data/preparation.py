@@ -1,0 +1,267 @@
+"""From the files of a config to features on disk, with an account of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luthier.data.checks import DataChecks
+from luthier.data.columns import apply_columns, map_columns
+from luthier.data.features import Feature, FeatureStore
+from luthier.data.ledger import Entry
+from luthier.data.row_store import RowStore
+from luthier.data.rows import Row
+from luthier.data.sources import Source
+from luthier.data.splitting import split_by_share
+from luthier.errors import InputError, RowError
+from luthier.inference import windows
+from luthier.report import Finding
+from luthier.tasks.task import Task
+from luthier.tokenizer import Tokenizer
+from luthier.units import Share
+
+NOTHING_TO_LEARN = "nothing to learn from"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The sound rows of one split; its features are numbered like its rows."""
+
+    name: str
+    task: Task[Any]
+    store: RowStore
+    index: np.ndarray
+    """Positions in ``store`` of this split's rows."""
+    features: FeatureStore | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def row(self, position: int) -> Row:
+        row: Row = self.store[int(self.index[position])]
+        return row
+
+    def example(self, position: int) -> Any:
+        return self.task.parse(self.row(position))
+
+    def examples(self) -> Iterator[Any]:
+        """Yield all examples, parsed anew."""
+        return (self.example(position) for position in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """A split's examples as an iterable that may be walked more than once."""
+
+    split: Split
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.split.examples()
+
+
+@dataclass(slots=True)
+class Prepared:
+    """All that is known of the data before the first step."""
+
+    task: Task[Any]
+    splits: dict[str, Split]
+    entries: list[Entry]
+    findings: list[Finding]
+    notes: list[str]
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Read:
+    """One source, read once."""
+
+    store: RowStore
+    keys: list[str]
+    strata: list[str]
+    rejected: list[Entry]
+
+
+def read_rows(source: Source, task: Task[Any], columns: Mapping[str, str], *, gold: bool) -> Iterator[Row | RowError]:
+    """Yield a source's rows under the task's roles; a bad row comes as its error.
+
+    Without ``gold`` the columns of the answer may be missing.
+
+    Raises:
+        InputError: a required column is missing, or the file is damaged.
+    """
+    roles = tuple(role if gold else replace(role, required=role.required and not role.gold) for role in task.columns)
+    mapping: Mapping[str, str] | None = None
+    for row in source.rows():
+        if isinstance(row, RowError):
+            yield row
+            continue
+        if mapping is None:
+            mapping = map_columns(roles, list(row), columns, where=f"{row.file}:{row.line}")
+        try:
+            yield apply_columns(row, mapping, roles)
+        except RowError as error:
+            yield error
+
+
+def prepare(
+    task: Task[Any],
+    sources: Mapping[str, Source],
+    *,
+    columns: Mapping[str, str],
+    validation: Share | None,
+    max_rejected: Share,
+    folder: Path,
+) -> Prepared:
+    """Read, check and split the sources, and fit the task; ``encode`` comes after.
+
+    Args:
+        task: with its options, not fitted.
+        sources: by split: train, validation, test.
+        columns: role to column, as the user mapped them.
+        validation: the share of train to hold out when there is no validation source.
+        max_rejected: how many bad rows of a source are borne; above it the run stops.
+        folder: where the rows are stored.
+
+    Raises:
+        InputError: a damaged file, too many bad rows, an empty split, nothing to learn.
+    """
+    checks = DataChecks()
+    prepared = Prepared(task, {}, [], [], [])
+    for name, source in sources.items():
+        read = _read(name, source, task, columns, folder=folder, max_rejected=max_rejected)
+        prepared.entries += read.rejected
+        prepared.digests[name] = source.digest()
+        prepared.notes += source.notes
+        whole = np.arange(len(read.store))
+        if name == "train" and validation is not None and "validation" not in sources:
+            held = split_by_share(read.keys, read.strata, validation)
+            if held.all() or not held.any():
+                left = "no row to train on" if held.all() else "nothing to validate on"
+                raise InputError(
+                    f"{validation} of {len(held)} rows leaves {left}",
+                    where="data.validation",
+                    fix="Give more rows, another share, or a file of their own.",
+                )
+            prepared.splits["train"] = Split("train", task, read.store, whole[~held])
+            prepared.splits["validation"] = Split("validation", task, read.store, whole[held])
+        else:
+            prepared.splits[name] = Split(name, task, read.store, whole)
+    for split in prepared.splits.values():
+        for position in range(len(split)):
+            row = split.row(position)
+            checks.add(split.name, f"{row.file}:{row.line}", *task.identity(task.parse(row)))
+    prepared.findings = checks.findings()
+    if "train" in prepared.splits:
+        fit_task(prepared)
+    return prepared
+
+
+def fit_task(prepared: Prepared) -> None:
+    """Fit the task on the training split, and note what the held-out splits hold that it has never seen."""
+    fitted = prepared.task.fit(Examples(prepared.splits["train"]))
+    prepared.task = fitted
+    for name, split in prepared.splits.items():
+        prepared.splits[name] = Split(name, fitted, split.store, split.index)
+        if name != "train":
+            prepared.notes += fitted.notes(Examples(prepared.splits[name]), name)
+
+
+def _read(
+    name: str, source: Source, task: Task[Any], columns: Mapping[str, str], *, folder: Path, max_rejected: Share
+) -> _Read:
+    keys: list[str] = []
+    strata: list[str] = []
+    errors: list[RowError] = []
+
+    def sound() -> Iterator[Row]:
+        for row in read_rows(source, task, columns, gold=True):
+            if isinstance(row, RowError):
+                errors.append(row)
+                continue
+            try:
+                example = task.parse(row)
+            except RowError as error:
+                errors.append(error)
+                continue
+            if task.gold(example) is None:
+                errors.append(row.error(f"there is no value for {_gold_columns(task)}"))
+                continue
+            keys.append(row.document if row.document is not None else task.identity(example)[0])
+            strata.append(task.stratum(example))
+            yield row
+
+    store = RowStore.write(folder / f"{name}.rows.arrow", sound())
+    refuse_too_many(errors, len(store), max_rejected, where=", ".join(source.files))
+    if not len(store):
+        raise InputError("there is no row", where=f"data.{name} ({', '.join(source.files)})")
+    rejected = [_rejected(error, name) for error in errors]
+    return _Read(store, keys, strata, rejected)
+
+
+def _gold_columns(task: Task[Any]) -> str:
+    return " or ".join(f'"{column.name}"' for column in task.columns if column.gold) or "the answer"
+
+
+def refuse_too_many(errors: Sequence[RowError], sound: int, max_rejected: Share, *, where: str) -> None:
+    """Stop when more rows are bad than ``max_rejected`` allows."""
+    total = sound + len(errors)
+    if errors and len(errors) > max_rejected.count(total):
+        shown = "\n".join(str(error) for error in errors[:2])
+        what = f"{len(errors)} of {total} rows are rejected, more than data.max_rejected allows; the first:\n{shown}"
+        raise InputError(what, where=where)
+
+
+def _rejected(error: RowError, split: str) -> Entry:
+    file, _, line = (error.where or "").rpartition(":")
+    return Entry(file, int(line) if line.isdigit() else 0, split, "rejected", error.what)
+
+
+def encode(prepared: Prepared, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None) -> None:
+    """Encode every split into a feature store, and complete the ledger's entries."""
+    for name, split in prepared.splits.items():
+        remarks: list[str] = []
+        groups = _encoded(split, tokenizer, remarks, progress)
+        features = FeatureStore.write(folder / f"{name}.features.arrow", groups, prepared.task.head)
+        prepared.splits[name] = Split(name, prepared.task, split.store, split.index, features)
+        prepared.entries += _entries(prepared.splits[name], features, remarks)
+    order = {name: place for place, name in enumerate(prepared.splits)}
+    prepared.entries.sort(key=lambda entry: (order[entry.split], entry.file, entry.line))
+    if "train" in prepared.splits:
+        train = prepared.splits["train"].features
+        if train is None or not len(train):
+            raise InputError("no row of the training split has anything to learn from", where="data.train")
+
+
+def _encoded(
+    split: Split, tokenizer: Tokenizer, remarks: list[str], progress: Callable[[int], None] | None
+) -> Iterator[list[Feature]]:
+    objective = split.task.head.objective
+    for window in windows(split.examples()):
+        grouped = split.task.encode(window, tokenizer, gold=True)
+        for example, features in zip(window, grouped, strict=True):
+            remarks.append(getattr(example, "remark", ""))
+            targets = sum(objective.targets(feature.arrays["labels"])[1] for feature in features)
+            yield features if targets or split.name != "train" else []
+        if progress is not None:
+            progress(len(window))
+
+
+def _entries(split: Split, features: FeatureStore, remarks: Sequence[str]) -> Iterable[Entry]:
+    def summed(values: np.ndarray) -> list[int]:
+        return [int(value) for value in np.bincount(features.groups, weights=values, minlength=len(split))]
+
+    counts = zip(summed(features.lengths), summed(features.num_targets), summed(features.cut), strict=True)
+    present = np.bincount(features.groups, minlength=len(split)) > 0
+    for position, (tokens, targets, cut) in enumerate(counts):
+        row = split.row(position)
+        if not present[position]:
+            yield Entry(row.file, row.line, split.name, "skipped", remarks[position] or NOTHING_TO_LEARN)
+        elif cut:
+            reason = "; ".join(part for part in (remarks[position], "longer than max_tokens") if part)
+            yield Entry(row.file, row.line, split.name, "truncated", reason, tokens, targets, cut)
+        else:
+            yield Entry(row.file, row.line, split.name, "used", remarks[position], tokens, targets)

@@ -1,0 +1,124 @@
+"""Where a model comes from: a scheme, a path, a sample's alias, or a hub id; in this order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import InputError, did_you_mean
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_LATER = {"fairseq", "keras"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model's folder in the hub's format, and how it was found.
+
+    ``task`` is the content of luthier.json when Luthier has tuned the model, else None.
+    """
+
+    name: str
+    folder: Path
+    found_as: str
+    task: dict[str, Any] | None = None
+
+
+def resolve_model(name: str) -> ModelSource:
+    """Find a model.
+
+    Raises:
+        InputError: nothing of that name, or a folder without a model in it.
+    """
+    scheme, colon, rest = name.partition(":")
+    if colon and scheme == "hf":
+        return _opened(name, _from_hub(rest), "hub")
+    if colon and scheme in _LATER:
+        raise InputError(
+            f'models of the scheme "{scheme}:" cannot be read yet', where="model", fix="Give a folder in the hub's format."
+        )
+    path = Path(name).expanduser()
+    if path.exists():
+        folder = path / "model" if (path / "model" / "config.json").is_file() else path
+        return _opened(name, folder, "run" if folder != path else "folder")
+    from luthier.samples import SAMPLES, fetch
+
+    if name in SAMPLES and SAMPLES.get(name).kind == "model":
+        return _opened(name, fetch(name), "sample")
+    if _HUB_ID.match(name) and (path.parent == Path() or "/" in name) and not path.suffix == ".pt":
+        try:
+            return _opened(name, _from_hub(name), "hub")
+        except InputError as error:
+            models = [sample for sample in SAMPLES if SAMPLES.get(sample).kind == "model"]
+            raise InputError(
+                f"{error.what}. It is no path and no sample either", where="model", fix=did_you_mean(name, models)
+            ) from error
+    raise InputError(
+        f'there is nothing at "{name}"', where="model", fix="Give a folder, a sample (see luthier samples) or a hub id."
+    )
+
+
+def _from_hub(name: str) -> Path:
+    """Download a model of the hub, or take it from the hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except HFValidationError as error:
+        raise InputError(f'"{name}" is no hub id', where="model") from error
+    except LocalEntryNotFoundError as error:
+        offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the hub cannot be reached"
+        raise InputError(f'"{name}" is not in the hub\'s cache, and {offline}', where="model") from error
+    except HfHubHTTPError as error:
+        raise InputError(f'the hub does not give "{name}" ({str(error).splitlines()[0]})', where="model") from error
+
+
+def _opened(name: str, folder: Path, found_as: str) -> ModelSource:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise InputError(
+            "there is no config.json in this folder",
+            where=str(folder),
+            fix="A model folder holds config.json, model.safetensors and tokenizer.json.",
+        )
+    task: dict[str, Any] | None = None
+    if (folder / "luthier.json").is_file():
+        try:
+            task = json.loads((folder / "luthier.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError("luthier.json is damaged", where=str(folder), fix="Train again, or restore the file.") from error
+    return ModelSource(name, folder, found_as, task)
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """Return a model folder's config.json.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError("config.json is damaged", where=str(folder)) from error
+    if not isinstance(values, dict):
+        raise InputError("config.json holds no object", where=str(folder))
+    return values
+
+
+def model_limit(folder: Path) -> int | None:
+    """Return how many tokens the model takes, from its config; None where it says nothing.
+
+    RoBERTa and its kin lose two positions to their offset of padding_idx + 1.
+    """
+    config = model_config(folder)
+    limit = config.get("max_position_embeddings") or config.get("n_positions")
+    if not isinstance(limit, int):
+        return None
+    offset_families = {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"}
+    return limit - 2 if config.get("model_type") in offset_families else limit

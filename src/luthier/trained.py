@@ -1,0 +1,122 @@
+"""A model in use: loaded with its task, asked for predictions and scored on other files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from luthier.assembly import open_split
+from luthier.data.ledger import summarize_splits
+from luthier.data.preparation import Prepared, encode, prepare, read_rows
+from luthier.data.rows import Row
+from luthier.engines import ENGINES
+from luthier.engines.engine import Choice
+from luthier.errors import InputError, RowError
+from luthier.evaluation import Evaluation, evaluate
+from luthier.inference import predict
+from luthier.model_source import model_config, model_limit, resolve_model
+from luthier.report import SplitSummary
+from luthier.runs import task_of
+from luthier.tasks.task import Prediction, Task
+from luthier.tokenizer import HubTokenizer
+from luthier.units import Share
+
+
+class TrainedModel:
+    """A model with its task, ready to predict.
+
+    Args:
+        name: a run folder, a model folder, or whatever else a config's ``model`` may name.
+        task: for a model that Luthier has not tuned but that has a head: the task to use it for.
+    """
+
+    def __init__(
+        self, name: str, *, task: Task[Any] | None = None, engine: str = "torch", device: str = "auto", precision: str = "auto"
+    ) -> None:
+        self.source = resolve_model(name)
+        if task is None:
+            if self.source.task is None:
+                fix = "Say what it is for: task=..., as in a config."
+                raise InputError("Luthier has not tuned this model, so its task is unknown", where=name, fix=fix)
+            task = task_of(self.source.task, where=str(self.source.folder / "luthier.json"))
+        else:
+            task = task.adopt(model_config(self.source.folder))
+        self.tokenizer = HubTokenizer(self.source.folder, model_limit=model_limit(self.source.folder))
+        self.task = task
+        self.columns: dict[str, str] = dict((self.source.task or {}).get("columns", {}))
+        self.model = ENGINES.get(engine).load(self.source.folder, task.head, device=device, precision=precision)
+
+    def predict(self, items: Sequence[str | dict[str, Any]]) -> list[Prediction]:
+        """Return one prediction an item: a text, or a dict with the task's columns.
+
+        For question answering a text is ``question<TAB>context``.
+
+        Raises:
+            RowError: an item cannot be read; it names the item's number.
+        """
+        if isinstance(items, str):
+            raise InputError("found one text; give a list of texts", fix="Write predict([text]).")
+        return list(predict(self.model, self.task, self.tokenizer, (self._example(item, n) for n, item in enumerate(items, 1))))
+
+    def predict_rows(self, rows: Iterable[Row | RowError]) -> Iterator[tuple[Row, Prediction]]:
+        """Yield each row with its prediction, in order.
+
+        Raises:
+            RowError: at the first bad row; predictions before it have been yielded.
+        """
+        waiting: list[Row] = []
+
+        def examples() -> Iterator[Any]:
+            for row in rows:
+                if isinstance(row, RowError):
+                    raise row
+                example = self.task.parse(row)
+                waiting.append(row)
+                yield example
+
+        for prediction in predict(self.model, self.task, self.tokenizer, examples()):
+            yield waiting.pop(0), prediction
+
+    def _example(self, item: str | dict[str, Any], number: int) -> Any:
+        row = self.task.question(item) if isinstance(item, str) else Row(item, file="<input>", line=number)
+        row.file, row.line = "<input>", number
+        return self.task.parse(row)
+
+    def rows_of(self, spec: Any, *, format: Choice | None = None, encoding: str | None = None) -> Iterator[Row | RowError]:
+        """Read a file for prediction, under the columns that the model was trained with where they are there."""
+        source = open_split(spec, name="input", format=format, encoding=encoding)
+        return read_rows(source, self.task, self.columns, gold=False)
+
+    def evaluate(
+        self,
+        spec: Any,
+        *,
+        columns: dict[str, str] | None = None,
+        format: Choice | None = None,
+        encoding: str | None = None,
+        max_rejected: Share = Share(1, "%"),
+        predictions: Path | None = None,
+    ) -> tuple[Evaluation, SplitSummary, Prepared]:
+        """Score the model on a file that has gold answers."""
+        source = open_split(spec, name="data", format=format, encoding=encoding)
+        with tempfile.TemporaryDirectory(prefix="luthier-") as folder:
+            prepared = prepare(
+                self.task,
+                {"test": source},
+                columns={**self.columns, **(columns or {})},
+                validation=None,
+                max_rejected=max_rejected,
+                folder=Path(folder),
+            )
+            encode(prepared, self.tokenizer, Path(folder))
+            result = evaluate(self.model, prepared.splits["test"], predictions=predictions)
+        return result, summarize_splits(prepared.entries)[0], prepared
+
+
+def load(
+    name: str | Path, *, task: Task[Any] | None = None, engine: str = "torch", device: str = "auto", precision: str = "auto"
+) -> TrainedModel:
+    """Load a run or a model folder for use: ``luthier.load("runs/news").predict([...])``."""
+    return TrainedModel(str(name), task=task, engine=engine, device=device, precision=precision)
