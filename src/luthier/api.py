@@ -173,9 +173,8 @@ def _raise_early_end(last: Event, folder: RunFolder) -> None:
     if last.kind == "diverged":
         kept = last.data["kept"]
         where = f"the last good state is in {kept}" if kept else "there was no checkpoint yet"
-        raise DivergedError(
-            f"training diverged at step {last.step}: {last.data['reason']}; {where}. Lower train.learning_rate or raise train.warmup."
-        )
+        what = f"training diverged at step {last.step}: {last.data['reason']}; {where}"
+        raise DivergedError(f"{what}. Lower train.learning_rate or raise train.warmup.")
 
 
 def _calibrate(context: _Context, model: Model) -> Task[Any]:

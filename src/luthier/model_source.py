@@ -50,7 +50,7 @@ def resolve_model(name: str) -> ModelSource:
 
     if name in SAMPLES and SAMPLES.get(name).kind == "model":
         return _opened(name, fetch(name), "sample")
-    if _HUB_ID.match(name) and (path.parent == Path() or "/" in name) and not path.suffix == ".pt":
+    if _HUB_ID.match(name) and (path.parent == Path() or "/" in name) and path.suffix != ".pt":
         try:
             return _opened(name, _from_hub(name), "hub")
         except InputError as error:

@@ -96,7 +96,7 @@ class TrainedModel:
         columns: dict[str, str] | None = None,
         format: Choice | None = None,
         encoding: str | None = None,
-        max_rejected: Share = Share(1, "%"),
+        max_rejected: Share | None = None,
         predictions: Path | None = None,
     ) -> tuple[Evaluation, SplitSummary, Prepared]:
         """Score the model on a file that has gold answers."""
@@ -107,7 +107,7 @@ class TrainedModel:
                 {"test": source},
                 columns={**self.columns, **(columns or {})},
                 validation=None,
-                max_rejected=max_rejected,
+                max_rejected=max_rejected or Share(1, "%"),
                 folder=Path(folder),
             )
             encode(prepared, self.tokenizer, Path(folder))

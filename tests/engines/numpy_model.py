@@ -25,7 +25,6 @@ from luthier.heads import (
     SequenceHead,
     SpanHead,
     SquaredError,
-    TokenHead,
 )
 from luthier.tasks.task import Output
 
@@ -112,7 +111,8 @@ class NumpyModel:
         for row in np.flatnonzero(gold != IGNORED):
             w = 1.0 if objective.weights is None else objective.weights[gold[row]]
             probability = _softmax(logits[row])
-            total, weight = total - w * float(np.log(probability[gold[row]])), weight + w
+            log_probability = logits[row, gold[row]] - logits[row].max() - np.log(np.exp(logits[row] - logits[row].max()).sum())
+            total, weight = total - w * float(log_probability), weight + w
             probability[gold[row]] -= 1
             gradient[row] = w * probability
         return total, weight, states, gradient.T if isinstance(self.head, SpanHead) else gradient, ids

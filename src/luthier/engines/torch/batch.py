@@ -1,0 +1,104 @@
+"""The batch of this engine: pieces, each of which is one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from luthier.data.features import Feature
+from luthier.engines.torch.attention import Segments
+from luthier.heads import BinaryCrossEntropy, Head, SequenceHead, SpanHead, SquaredError
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Sequences that go through the network together.
+
+    A network's results are brought to one form whatever the layout of the tokens: S rows for a sequence
+    head, else T rows, the tokens of the S sequences one after another without padding.
+
+    Attributes:
+        order: the place in the batch of each of the S sequences.
+        lengths: int64 [S], tokens of each; on the host.
+        inputs: what the network's ``forward`` takes.
+        segments: where the sequences stand in the row; None in padded pieces.
+        valid: int64 [T], the place of each token in the flattened padded piece; None in packed ones.
+        sequences: int64 [T], the sequence that each token belongs to.
+        labels: as luthier.heads, one after another; None without gold.
+        weights: float32 [S], the weights of the features.
+    """
+
+    order: tuple[int, ...]
+    lengths: tuple[int, ...]
+    inputs: dict[str, Tensor]
+    segments: Segments | None
+    valid: Tensor | None
+    sequences: Tensor
+    labels: Tensor | None
+    weights: Tensor
+
+    def to(self, device: torch.device) -> Piece:
+        """Return the piece on ``device``."""
+        if device.type == "cpu":
+            return self
+
+        def move(value: Tensor | None) -> Any:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            inputs={name: move(value) for name, value in self.inputs.items()},
+            segments=self.segments.to(device) if self.segments else None,
+            valid=move(self.valid),
+            sequences=move(self.sequences),
+            labels=move(self.labels),
+            weights=move(self.weights),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBatch:
+    """See luthier.engines.engine.Batch."""
+
+    features: tuple[Feature, ...]
+    pieces: tuple[Piece, ...]
+    num_targets: int
+    num_tokens: int
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.features)
+
+
+def count_targets(features: Sequence[Feature], head: Head) -> int:
+    """Return the number of targets; 0 for features without gold."""
+    return sum(head.objective.targets(f.arrays["labels"])[0] for f in features if "labels" in f.arrays)
+
+
+def tensor(values: np.ndarray, dtype: torch.dtype = torch.long) -> Tensor:
+    """Return a tensor with its own memory."""
+    return torch.tensor(values, dtype=dtype)
+
+
+def gathered_labels(features: Sequence[Feature], head: Head) -> Tensor | None:
+    """Return the labels of features one after another in the form that the losses take; None without gold."""
+    if not features or any("labels" not in feature.arrays for feature in features):
+        return None
+    arrays = [np.asarray(feature.arrays["labels"]) for feature in features]
+    if isinstance(head, SequenceHead):
+        if isinstance(head.objective, BinaryCrossEntropy | SquaredError):
+            return tensor(np.stack([array.reshape(-1) for array in arrays]), torch.float32)
+        return tensor(np.concatenate([array.reshape(-1) for array in arrays]))
+    if isinstance(head, SpanHead):
+        return tensor(np.stack(arrays))
+    return tensor(np.concatenate(arrays))
+
+
+def feature_weights(features: Sequence[Feature]) -> Tensor:
+    """Return float32 [S]."""
+    return torch.tensor([feature.weight for feature in features], dtype=torch.float32)

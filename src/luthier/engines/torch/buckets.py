@@ -1,0 +1,99 @@
+"""Length buckets inside the step: padded groups of like length, for networks that packing does not suit.
+
+The loss of a step is a sum over its sequences, so cutting it into groups changes no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from luthier.data.features import Feature
+from luthier.engines.torch.batch import Piece, feature_weights, gathered_labels, tensor
+from luthier.heads import CausalHead, Head, SequenceHead, SpanHead
+
+_MAX_PADDING = 0.12
+_MIN_ROWS = 4
+"""A group below this size is filled with longer padding: small products are slow."""
+
+
+class Buckets:
+    """Cuts a micro-batch into padded pieces.
+
+    Args:
+        network: takes ``input_ids`` and ``attention_mask``.
+        pad_id: the id at padding; it is masked.
+    """
+
+    name = "length buckets"
+
+    def __init__(self, network: Any, head: Head) -> None:
+        self._network, self._head = network, head
+        self._pad_id = int(getattr(network.config, "pad_token_id", None) or 0)
+
+    def pieces(self, features: Sequence[Feature]) -> list[Piece]:
+        """Return the pieces of a micro-batch; each feature stands in exactly one."""
+        return [self._piece(features, members) for members in _groups([feature.length for feature in features])]
+
+    def _piece(self, features: Sequence[Feature], members: Sequence[int]) -> Piece:
+        chosen = [features[member] for member in members]
+        lengths = np.asarray([feature.length for feature in chosen])
+        mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+        inputs = {"attention_mask": tensor(mask)}
+        for name in ("input_ids", "token_type_ids"):
+            if name in chosen[0].arrays:
+                padded = np.full(mask.shape, self._pad_id if name == "input_ids" else 0)
+                padded[mask] = np.concatenate([feature.arrays[name] for feature in chosen])
+                inputs[name] = tensor(padded)
+        return Piece(
+            order=tuple(members),
+            lengths=tuple(lengths.tolist()),
+            inputs=inputs,
+            segments=None,
+            valid=tensor(np.flatnonzero(mask.ravel())),
+            sequences=tensor(np.repeat(np.arange(len(lengths)), lengths)),
+            labels=gathered_labels(chosen, self._head),
+            weights=feature_weights(chosen),
+        )
+
+    def forward(self, piece: Piece) -> Tensor:
+        """Return the network's results, see Piece."""
+        return flat_results(self._network, self._head, piece.inputs, piece.valid)
+
+
+def flat_results(network: Any, head: Head, inputs: dict[str, Any], valid: Tensor | None) -> Tensor:
+    """Run the network; return logits (causal heads: states) without padding and without the batch axis."""
+    if isinstance(head, CausalHead):
+        results = network.base_model(**inputs, use_cache=False).last_hidden_state
+    else:
+        output = network(**inputs)
+        if isinstance(head, SequenceHead):
+            logits: Tensor = output.logits
+            return logits
+        if isinstance(head, SpanHead):
+            results = torch.stack([output.start_logits, output.end_logits], dim=-1)
+        else:
+            results = output.logits
+    flat: Tensor = results.flatten(0, 1)
+    return flat if valid is None else flat.index_select(0, valid)
+
+
+def _groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Return groups of places, longest first, with little padding or few rows."""
+    groups: list[list[int]] = []
+    tokens = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if groups:
+            group = groups[-1]
+            padded = lengths[group[0]] * (len(group) + 1)
+            if len(group) < _MIN_ROWS or padded <= (1 + _MAX_PADDING) * (tokens + lengths[place]):
+                group.append(place)
+                tokens += lengths[place]
+                continue
+        groups.append([place])
+        tokens = lengths[place]
+    return groups
