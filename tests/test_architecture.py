@@ -15,7 +15,19 @@ from luthier.tasks import TASKS
 
 SOURCE = Path(luthier.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-FRAMEWORKS = {"torch", "transformers", "tensorflow", "keras", "jax", "sklearn", "datasets", "pydantic", "rich", "numpy", "pyarrow"}
+FRAMEWORKS = {
+    "torch",
+    "transformers",
+    "tensorflow",
+    "keras",
+    "jax",
+    "sklearn",
+    "datasets",
+    "pydantic",
+    "rich",
+    "numpy",
+    "pyarrow",
+}
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -20,12 +20,17 @@ from luthier.engines.engine import Choice
 from luthier.errors import ConfigError, InputError, did_you_mean
 from luthier.units import BatchSize, Duration, MicroBatch, Quantity, Share, Warmup
 
+_REDEFINED = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: ``no`` and ``on`` are words, ``1e-4`` is a number, a key stands once."""
+    """YAML as people mean it.
+
+    ``no`` and ``on`` are words, ``1e-4`` is a number, ``1:30`` and dates are text, and a key stands once.
+    """
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {  # noqa: RUF012  (yaml wants a class attribute)
-        key: [(tag, rule) for tag, rule in rules if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
+        key: [(tag, rule) for tag, rule in rules if tag not in _REDEFINED]
         for key, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -42,9 +47,12 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?$|^[-+]?[0-9]+[eE][-+]?[0-9]+$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 

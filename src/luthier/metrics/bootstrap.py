@@ -8,7 +8,7 @@ rows are resampled together: the interval of their difference is a paired one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -46,10 +46,13 @@ class Bootstrap:
         if len(self._waiting) == _CHUNK:
             self._flush()
 
+    def _grow(self) -> None:
+        """Make room for keys that are new."""
+        more = np.zeros((len(self._keys) - len(self._replicates), _REPLICATES))
+        self._replicates = np.concatenate([self._replicates, more])
+
     def _flush(self) -> None:
-        if len(self._keys) > len(self._replicates):
-            more = np.zeros((len(self._keys) - len(self._replicates), _REPLICATES))
-            self._replicates = np.concatenate([self._replicates, more])
+        self._grow()
         counts = np.zeros((len(self._waiting), len(self._keys)))
         weights = np.empty((len(self._waiting), _REPLICATES))
         for row, (name, values) in enumerate(self._waiting):
@@ -59,6 +62,19 @@ class Bootstrap:
                 counts[row, column] = value
         self._replicates += counts.T @ weights
         self._waiting.clear()
+
+    def merge(self, others: Iterable[Bootstrap]) -> None:
+        """Add the sums of other bootstraps with the same seed: systems measured on the same rows, pooled."""
+        self._flush()
+        for other in others:
+            other._flush()
+            for key, value in other._totals.items():
+                self._totals[key] = self._totals.get(key, 0.0) + value
+            places = [self._keys.setdefault(key, len(self._keys)) for key in other._keys]
+            self._grow()
+            self._replicates[places] += other._replicates[: len(places)]
+            self._units |= other._units
+            self.rows += other.rows
 
     @property
     def totals(self) -> Mapping[str, float]:

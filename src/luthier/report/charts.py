@@ -142,7 +142,9 @@ def _path(
     return element("svg", path, x=0, y=0, width="100%", height=height, overflow="visible", **box)
 
 
-def _hover(points: Sequence[tuple[int, float]], x: Callable[[float], float], height: int, write: Callable[[float], str]) -> Html:
+def _hover(
+    points: Sequence[tuple[int, float]], x: Callable[[float], float], height: int, write: Callable[[float], str]
+) -> Html:
     """Return invisible stripes, one a point, that name it when pointed at."""
     places = [x(step) for step, _ in points]
     stripes: list[Html] = []
@@ -159,7 +161,14 @@ def _hover(points: Sequence[tuple[int, float]], x: Callable[[float], float], hei
 def _picture(parts: Sequence[Html], *, name: str, title: str, description: str, height: int) -> Html:
     head = (element("title", title, id=f"{name}-title"), element("desc", description, id=f"{name}-desc"))
     return element(
-        "svg", *head, *parts, role="img", aria_labelledby=f"{name}-title {name}-desc", width="100%", height=height, class_="chart"
+        "svg",
+        *head,
+        *parts,
+        role="img",
+        aria_labelledby=f"{name}-title {name}-desc",
+        width="100%",
+        height=height,
+        class_="chart",
     )
 
 

@@ -25,7 +25,7 @@ def escaped(text: str) -> Html:
     return Html(html.escape(visible(text), quote=True))
 
 
-def element(name: str, *children: Child, **attributes: Attribute) -> Html:
+def element(name: str, /, *children: Child, **attributes: Attribute) -> Html:
     """Return an element.
 
     Args:

@@ -30,7 +30,9 @@ def data_table(columns: Sequence[str], rows: Sequence[Sequence[str | Html]], *, 
     """
     head = join(element("th", name, scope="col", class_=None if index == 0 else "n") for index, name in enumerate(columns))
     body = join(element("tr", element("th", row[0], scope="row"), *(_figure(cell) for cell in row[1:])) for row in rows)
-    table = element("table", element("thead", element("tr", head)), element("tbody", body), class_="sortable" if sortable else None)
+    table = element(
+        "table", element("thead", element("tr", head)), element("tbody", body), class_="sortable" if sortable else None
+    )
     return element("div", table, class_="scroll", role="region", aria_label=label, tabindex=0)
 
 
@@ -104,7 +106,9 @@ def _confusion_row(names: Sequence[str], row: Sequence[Cell]) -> Html:
         level = 0 if not value else 1 + sum(share > edge for edge in (0.02, 0.1, 0.3, 0.6))
         right = name == gold
         said = f"gold {gold}, predicted {name}: {count(value)} of {count(total if any(counts) else 0)} ({share:.1%})"
-        cells.append(element("td", count(value) if value else "·", class_=f"{'right' if right else 'wrong'} l{level}", title=said))
+        cells.append(
+            element("td", count(value) if value else "·", class_=f"{'right' if right else 'wrong'} l{level}", title=said)
+        )
     head = element("th", element("span", gold, title=gold), scope="row")
     return element("tr", head, *cells)
 
@@ -119,7 +123,11 @@ def _confusions(table: Table) -> Html:
     ]
     pairs.sort(key=lambda pair: (-pair[0], pair[1:]))
     rows = [[gold, element("td", name, dir="auto"), count(value)] for value, gold, name in pairs[:_MAX_CONFUSIONS]]
-    more = f"; the {_MAX_CONFUSIONS} most frequent of {count(len(pairs))} kinds of confusion" if len(pairs) > _MAX_CONFUSIONS else ""
+    more = (
+        f"; the {_MAX_CONFUSIONS} most frequent of {count(len(pairs))} kinds of confusion"
+        if len(pairs) > _MAX_CONFUSIONS
+        else ""
+    )
     said = f"{count(len(table.rows))} classes are too many for a grid, so this lists what was taken for what{more}."
     if not pairs:
         return element("p", "No class was taken for another one.", class_="quiet")

@@ -23,7 +23,9 @@ def verdict(
     """
     own = f"{metric_name(headline)} {score_text(headline, score)}"
     if not baselines:
-        return f"The model reaches {own}; no simpler method was tried on these rows, so whether fine-tuning was worth it is open."
+        return (
+            f"The model reaches {own}; no simpler method was tried on these rows, so whether fine-tuning was worth it is open."
+        )
     name = max(baselines, key=lambda key: baselines[key].value)
     other = baselines[name]
     against = f"{own} against {metric_value(headline, other.value)} for {baseline_name(name)}"

@@ -67,3 +67,15 @@ def test_totals_keep_keys_that_are_never_resampled():
     bootstrap.replicates(lambda total: seen.append(set(total)) or accuracy(total))
     assert {"n", "hits"} in seen[:-1]
     assert all("~kind" not in keys for keys in seen[:-1])
+
+
+def test_merged_sums_are_those_of_adding_each_row_twice():
+    first, second = np.random.default_rng(6).random((2, 300)) < 0.5
+    merged, added = Bootstrap(), Bootstrap()
+    merged.merge([filled(first), filled(second)])
+    for hits in (first, second):
+        for row, hit in enumerate(hits):
+            added.add(str(row), {"n": 1, "hits": float(hit), "~kind": 1})
+    assert merged.totals == added.totals
+    assert merged.num_units == added.num_units == 300
+    np.testing.assert_allclose(merged.replicates(accuracy)["accuracy"], added.replicates(accuracy)["accuracy"])

@@ -1,10 +1,10 @@
 """The torch engine: hub-format models through transformers, packed and in bf16 where that is exact and fast.
 
-    loading     a folder becomes a network under a head
-    packing     a micro-batch as one row of tokens, without padding; chosen by a probe
-    buckets     the same as padded groups of like length, for networks that packing does not suit
-    attention   what packed networks compute inside each sequence
-    model       the Model that the loop talks to
+loading     a folder becomes a network under a head
+packing     a micro-batch as one row of tokens, without padding; chosen by a probe
+buckets     the same as padded groups of like length, for networks that packing does not suit
+attention   what packed networks compute inside each sequence
+model       the Model that the loop talks to
 """
 
 from __future__ import annotations

@@ -131,7 +131,9 @@ def packed_attention(
     # [1, N, T, D] is a view of [T, N * D] as the projections wrote it.
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     parts = [
-        _attend(group, q[group.start : group.stop], k[group.start : group.stop], v[group.start : group.stop], dropout, scale, causal)
+        _attend(
+            group, q[group.start : group.stop], k[group.start : group.stop], v[group.start : group.stop], dropout, scale, causal
+        )
         for group in segments.groups
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None

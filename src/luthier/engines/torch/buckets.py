@@ -26,7 +26,7 @@ class Buckets:
 
     Args:
         network: takes ``input_ids`` and ``attention_mask``.
-        pad_id: the id at padding; it is masked.
+        head: says what the results look like.
     """
 
     name = "length buckets"
@@ -34,6 +34,11 @@ class Buckets:
     def __init__(self, network: Any, head: Head) -> None:
         self._network, self._head = network, head
         self._pad_id = int(getattr(network.config, "pad_token_id", None) or 0)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self._network.device
+        return device
 
     def pieces(self, features: Sequence[Feature]) -> list[Piece]:
         """Return the pieces of a micro-batch; each feature stands in exactly one."""

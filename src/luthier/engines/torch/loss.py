@@ -111,7 +111,10 @@ def _of_next_tokens(objective: CrossEntropy, states: Tensor, piece: Piece, vocab
     def losses_of(chunk: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return _cross_entropy(objective, vocabulary(chunk).float(), labels)
 
-    sums, weights = states.new_zeros(len(piece.order), dtype=torch.float32), states.new_zeros(len(piece.order), dtype=torch.float32)
+    sums, weights = (
+        states.new_zeros(len(piece.order), dtype=torch.float32),
+        states.new_zeros(len(piece.order), dtype=torch.float32),
+    )
     for chunk, label, owner in _chunks(places, targets, owners, width=_width(vocabulary)):
         selected = states.index_select(0, chunk)
         if torch.is_grad_enabled():

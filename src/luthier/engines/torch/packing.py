@@ -5,8 +5,7 @@ Whether a network can be packed is found by trying it, not by a list of names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from luthier.engines.torch import attention
 from luthier.engines.torch.attention import segments_of
 from luthier.engines.torch.batch import Piece, feature_weights, gathered_labels, tensor
 from luthier.engines.torch.buckets import Buckets, flat_results
-from luthier.heads import CausalHead, Head, SequenceHead
+from luthier.heads import Head, SequenceHead
 
 _PROBE_LENGTHS = (7, 3, 9)
 _TOLERANCE = 1e-4
@@ -36,6 +35,11 @@ class Packed:
 
     def __init__(self, network: Any, head: Head, *, first_position: int) -> None:
         self._network, self._head, self._first_position = network, head, first_position
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self._network.device
+        return device
 
     def pieces(self, features: Sequence[Feature]) -> list[Piece]:
         """Return the one piece of a micro-batch; none for no features."""
@@ -94,3 +98,52 @@ def choose(network: Any, head: Head) -> Packed | Buckets:
         hook.remove()
     network.set_attn_implementation(own)
     return buckets
+
+
+def encoder_layers(network: Any) -> list[Any]:
+    """Return the layers of the encoder, lowest first; empty when the network has no such list."""
+    count = getattr(network.config, "num_hidden_layers", None)
+    lists = [module for module in network.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count]
+    return list(lists[0]) if count and len(lists) == 1 else []
+
+
+def _gather_firsts(network: Any) -> Any:
+    """Let the last layer hand on each sequence's first token alone: [1, T, H] to [S, 1, H].
+
+    So the checkpoint's own pooler and classifier, which take the first token of every row, run unchanged.
+    """
+
+    def gather(_: Any, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        segments = kwargs.get("segments")
+        if segments is None:
+            return output
+        states = output[0] if isinstance(output, tuple) else output
+        firsts = states[0].index_select(0, segments.firsts)[:, None, :]
+        return (firsts, *output[1:]) if isinstance(output, tuple) else firsts
+
+    layers = encoder_layers(network)
+    return layers[-1].register_forward_hook(gather, with_kwargs=True) if layers else None
+
+
+def _probe_features(network: Any) -> list[Feature]:
+    config = network.config
+    pad_id = getattr(config, "pad_token_id", None)
+    ids = [number for number in range(min(config.vocab_size, 1000)) if number != pad_id]
+    drawn = np.random.default_rng(0).choice(ids, sum(_PROBE_LENGTHS)).astype(np.int32)
+    cuts = np.cumsum(_PROBE_LENGTHS)[:-1]
+    return [Feature({"input_ids": part}) for part in np.split(drawn, cuts)]
+
+
+def _results(batching: Packed | Buckets, features: Sequence[Feature]) -> Tensor:
+    """Return what the network gives for features, in their order."""
+    (piece,) = batching.pieces(features)
+    flat = batching.forward(piece.to(batching.device))
+    sizes = piece.lengths if len(flat) != len(features) else (1,) * len(features)
+    parts = dict(zip(piece.order, flat.split(sizes), strict=True))
+    return torch.cat([parts[place] for place in range(len(features))])
+
+
+def _equal(alone: Tensor, together: Tensor) -> bool:
+    if alone.shape != together.shape or not bool(torch.isfinite(together).all()):
+        return False
+    return float((alone - together).abs().max()) <= _TOLERANCE * float(alone.abs().max())

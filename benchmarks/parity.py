@@ -1,0 +1,98 @@
+"""Test scores of Luthier and of the stock Trainer at the same settings, pooled over seeds.
+
+``make parity``. Both train in float32 on the same features with the same number of updates, batch, peak rate
+and schedule; the orders differ. The interval is the paired bootstrap over test rows, seeds pooled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from benchmarks.results import table, write
+from benchmarks.stock import Rows, StepClock, as_model, stock_model, trainer
+from benchmarks.workloads import Workload, prepared, workloads
+from luthier.checkpoints import Checkpoints
+from luthier.data.preparation import Split
+from luthier.evaluation import evaluate
+from luthier.metrics.bootstrap import Bootstrap, paired_interval
+from luthier.training import fit
+from luthier.units import Duration
+
+
+def pooled(bootstraps: list[Bootstrap]) -> Bootstrap:
+    """Return the sum of several systems' counts, resampled together."""
+    total = Bootstrap()
+    total.merge(bootstraps)
+    return total
+
+
+def compare(workload: Workload, scratch: Path, *, seeds: int, rows: int) -> list[str]:
+    """Train both sides with each seed and return one row of the table."""
+    ours: list[Bootstrap] = []
+    stock: list[Bootstrap] = []
+    steps = 0
+    for seed in range(seeds):
+        assembly, data = prepared(workload, scratch / str(seed), precision="float32", seed=seed)
+        features, test = data.splits["train"].features, data.splits["test"]
+        assert features is not None
+        test = Split("test", test.task, test.store, test.index[:rows], test.features)
+        head, folder = data.task.head, assembly.source.folder
+        batch = int(assembly.settings().batch.value)
+        steps = min(int(np.ceil(len(np.unique(features.groups)) * workload.epochs / batch)), 400)
+        import dataclasses
+
+        settings = dataclasses.replace(assembly.settings(), duration=Duration(steps, "steps"), seed=seed)
+        model = assembly.load(data)
+        for _ in fit(model, features, settings, checkpoints=Checkpoints(scratch / f"{workload.name}-{seed}", keep=1)):
+            pass
+        ours.append(evaluate(model, test).bootstrap)
+        plain = stock_model(folder, head, seed=seed)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        trainer(
+            plain, tokenizer, Rows(features, head), head, out=scratch / "stock", batch=batch,
+            rate=settings.learning_rate, steps=steps, seed=seed, clock=StepClock(),
+        ).train()  # fmt: skip
+        stock.append(evaluate(as_model(plain, head), test).bootstrap)
+        print(workload.name, "seed", seed, "done", flush=True)
+    task = data.task
+    first, second = pooled(ours), pooled(stock)
+    low, high = paired_interval(first, second, task.summarize, task.headline)
+    values = [task.summarize(side.totals)[task.headline] for side in (first, second)]
+    verdict = "equal within the interval" if low <= 0 <= high else "better" if low > 0 else "WORSE"
+    return [
+        workload.name, task.headline, str(steps), f"{values[0]:.4f}", f"{values[1]:.4f}",
+        f"{values[0] - values[1]:+.4f} ({low:+.4f} to {high:+.4f})", verdict,
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Compare all workloads, or those named, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1000, help="test rows at most")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="luthier-parity-") as folder:
+        for workload in workloads(Path(folder)):
+            if not options.names or workload.name in options.names:
+                rows.append(compare(workload, Path(folder), seeds=options.seeds, rows=options.rows))
+                print(" | ".join(rows[-1]), flush=True)
+    columns = ["work", "metric", "updates", "Luthier", "stock Trainer", "difference (95%, paired)", "verdict"]
+    minutes = (time.perf_counter() - began) / 60
+    text = f"MiniLM, float32, {options.seeds} seeds pooled, {options.rows} test rows at most; {minutes:.0f} minutes.\n\n{table(columns, rows)}"
+    write("Scores against the stock Trainer", "make parity", text)
+    if any(row[-1] == "WORSE" for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
