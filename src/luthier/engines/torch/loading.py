@@ -172,6 +172,8 @@ def _renew(network: Any, head: Head) -> set[str]:
     for name, module in network.named_modules():
         outputs = getattr(module, "out_features", None)
         if isinstance(head, SequenceHead | TokenHead) and outputs == head.num_labels and is_head(network, f"{name}."):
+            for parameter in module.parameters():
+                parameter._is_hf_initialized = False  # else transformers keeps what was loaded
             network._init_weights(module)
             made |= {f"{name}.{key}" for key, _ in module.named_parameters()}
     return made
