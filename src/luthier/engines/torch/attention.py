@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 NAME = "luthier_packed"
 _MAX_PADDING = 0.12
@@ -123,7 +123,7 @@ def packed_attention(
     Raises:
         NotImplementedError: the network asks for something else (a window, a bias, a mask of its own).
     """
-    unknown = [name for name, other in others.items() if other not in (None, False) and name not in _HARMLESS]
+    unknown = [name for name, other in others.items() if name not in _HARMLESS and other is not None and other is not False]
     if segments is None or attention_mask is not None or unknown:
         raise NotImplementedError(f"packed attention does not know {unknown or 'this call'}")
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
@@ -146,7 +146,7 @@ def _attend(group: Group, q: Tensor, k: Tensor, v: Tensor, dropout: float, scale
     if causal and mask is not None:
         # Right padding lies in the future of every token, so the causal mask hides it.
         mask = None
-    attended = F.scaled_dot_product_attention(
+    attended = functional.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
     )
     flat = attended.transpose(1, 2).reshape(group.rows * group.longest, q.shape[1], -1)

@@ -79,10 +79,8 @@ def flat_results(network: Any, head: Head, inputs: dict[str, Any], valid: Tensor
         if isinstance(head, SequenceHead):
             logits: Tensor = output.logits
             return logits
-        if isinstance(head, SpanHead):
-            results = torch.stack([output.start_logits, output.end_logits], dim=-1)
-        else:
-            results = output.logits
+        spans = isinstance(head, SpanHead)
+        results = torch.stack([output.start_logits, output.end_logits], dim=-1) if spans else output.logits
     flat: Tensor = results.flatten(0, 1)
     return flat if valid is None else flat.index_select(0, valid)
 

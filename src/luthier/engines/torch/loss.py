@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from luthier.engines.torch.batch import Piece
@@ -60,7 +60,7 @@ def sequence_losses(head: Head, results: Tensor, piece: Piece, vocabulary: Vocab
 def _cross_entropy(objective: CrossEntropy, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return loss and weight of each row: 0 and 0 where the label is IGNORED."""
     weight = None if objective.weights is None else torch.tensor(objective.weights, device=logits.device)
-    losses = F.cross_entropy(
+    losses = functional.cross_entropy(
         logits, labels, weight=weight, ignore_index=IGNORED, reduction="none", label_smoothing=objective.label_smoothing
     )
     used = labels != IGNORED
@@ -79,7 +79,7 @@ def _of_sequences(
         return _cross_entropy(objective, logits, labels)
     if isinstance(objective, BinaryCrossEntropy):
         positive = None if objective.weights is None else torch.tensor(objective.weights, device=logits.device)
-        losses = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=positive, reduction="none")
+        losses = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=positive, reduction="none")
     else:
         losses = (logits - labels) ** 2
     return losses.sum(1), torch.full_like(losses[:, 0], losses.shape[1]).detach()
@@ -131,4 +131,4 @@ def _width(vocabulary: Vocabulary) -> int:
 
 def _chunks(*tensors: Tensor, width: int) -> Sequence[tuple[Tensor, ...]]:
     rows = max(1, _CHUNK_BYTES // (4 * width))
-    return list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))
+    return [tuple(tensor[start : start + rows] for tensor in tensors) for start in range(0, len(tensors[0]), rows)]

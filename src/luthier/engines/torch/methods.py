@@ -47,9 +47,9 @@ def freeze(model: Any, *, layers: int) -> None:
         layer.requires_grad_(False)
 
 
-full.learning_rate = 5e-5  # type: ignore[attr-defined]
-freeze.learning_rate = 5e-5  # type: ignore[attr-defined]
-head.learning_rate = 1e-3  # type: ignore[attr-defined]
+full.learning_rate = 5e-5
+freeze.learning_rate = 5e-5
+head.learning_rate = 1e-3
 
 
 def is_head(model: Any, name: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from luthier.data.features import Feature
 from luthier.engines.engine import Batch, LazyScalar, TrainingSetup

@@ -139,7 +139,7 @@ def _results(batching: Packed | Buckets, features: Sequence[Feature]) -> Tensor:
     (piece,) = batching.pieces(features)
     flat = batching.forward(piece.to(batching.device))
     sizes = piece.lengths if len(flat) != len(features) else (1,) * len(features)
-    parts = dict(zip(piece.order, flat.split(sizes), strict=True))
+    parts = dict(zip(piece.order, torch.split_with_sizes(flat, sizes), strict=True))
     return torch.cat([parts[place] for place in range(len(features))])
 
 

@@ -49,9 +49,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in ("avx512_bf16", "amx_tile"))
+        return any(bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)()) for feature in ("avx512_bf16", "amx_tile"))
     return False
 
 
