@@ -56,6 +56,7 @@ class Report:
         scores: by split, then metric. baselines: by baseline, then metric (of the test split).
         tables: by split. excerpts: the worst errors of the test split, worst first.
         notes: sentences that must not be missed (no validation split, labels unknown to training ...).
+        samples: a few predictions of the same split, right or wrong, to end the terminal's output with.
     """
 
     name: str
@@ -75,3 +76,4 @@ class Report:
     tables: Mapping[str, Sequence[Table]]
     excerpts: Sequence[Excerpt]
     notes: Sequence[str] = ()
+    samples: Sequence[Excerpt] = ()

@@ -9,24 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from luthier.report.formats import count
+from luthier.report.formats import count, number
 from luthier.report.markup import Html, element, join
 
 MAX_POINTS = 300
 """Points of a drawn line; more are averaged in equal stretches."""
 
 
+_MAX_NAME = 34
+"""Characters of a name that stand beside a number on a narrow screen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One line of an interval chart. ``text`` is the value as written; ``ours`` is the tuned model."""
+    """One line of an interval chart. ``text`` and ``span`` are value and interval as written; ``ours`` is the tuned model."""
 
     name: str
     value: float
     low: float | None
     high: float | None
     text: str
+    span: str
     ours: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}{f' ({self.span})' if self.span else ''}"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -41,13 +50,12 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def interval_chart(dots: Sequence[Dot], *, name: str, title: str, description: str, write: Callable[[float], str]) -> Html:
+def interval_chart(dots: Sequence[Dot], *, name: str, title: str, description: str) -> Html:
     """Draw values with their intervals, one above the other, on one scale.
 
     Args:
         dots: from the top down.
         name: makes the ids on the page unique.
-        write: how a number on the axis is written.
     """
     ends = [end for dot in dots for end in (dot.low, dot.value, dot.high) if end is not None]
     marks = ticks(min(ends), max(ends), most=4)
@@ -61,49 +69,64 @@ def interval_chart(dots: Sequence[Dot], *, name: str, title: str, description: s
     parts: list[Html] = []
     for mark in marks:
         parts.append(_line(x(mark), 0, x(mark), base, "grid"))
-        parts.append(_text(x(mark), base + 18, write(mark), "tick", anchor="middle"))
+        parts.append(_text(x(mark), base + 18, _evenly(mark, marks), "tick", anchor="middle"))
     for index, dot in enumerate(dots):
         y = index * row + 36
         whose = "ours" if dot.ours else "other"
-        parts.append(_text(0, y - 16, dot.name, f"name {whose}"))
-        parts.append(_text(100, y - 16, dot.text, f"figure {whose}", anchor="end"))
+        shown = dot.name if len(dot.name) <= _MAX_NAME else dot.name[: _MAX_NAME - 1] + "…"
+        span = element("tspan", f" ({dot.span})", class_="span") if dot.span else ""
+        parts.append(_text(0, y - 16, shown, f"name {whose}"))
+        parts.append(_text(100, y - 16, join([dot.text, span]), f"figure {whose}", anchor="end"))
         parts.append(_line(0, y, 100, y, "track"))
         if dot.low is not None and dot.high is not None:
             parts.append(_line(x(dot.low), y, x(dot.high), y, f"interval {whose}"))
         circle = element("circle", cx=f"{x(dot.value):.2f}%", cy=y, r=6, class_=f"dot {whose}")
-        parts.append(element("g", element("title", f"{dot.name}: {dot.text}"), circle))
+        parts.append(element("g", element("title", str(dot)), circle))
     return _picture(parts, name=name, title=title, description=description, height=base + 26)
 
 
 def line_chart(
-    points: Sequence[tuple[int, float]], *, name: str, title: str, write: Callable[[float], str], height: int = 180
+    points: Sequence[tuple[int, float]],
+    *,
+    last: int,
+    name: str,
+    title: str,
+    write: Callable[[float], str],
+    axis: Callable[[float], str] | None = None,
+    smooth: bool = False,
+    height: int = 180,
 ) -> Html:
     """Draw a line over optimizer steps, with axes, ticks and a hover title for each point.
 
     Args:
         points: (step, value), ascending, all finite, at least one.
+        last: the step at the right end, at least 1; the left end is step 0.
+        name: makes the ids on the page unique.
+        write: how a value is written; ``axis``: how a tick is, default with as many decimals as its neighbours.
+        smooth: draw the points thin, and their running mean over them.
     """
     drawn = thinned(points)
     values = [value for _, value in points]
     marks = ticks(min(values), max(values))
-    first, last = points[0][0], points[-1][0]
-    span = last - first or 1
 
     def x(step: float) -> float:
-        return 100.0 * (step - first) / span if last > first else 50.0
+        return 100.0 * step / last
 
     def y(value: float) -> float:
         return height * (1 - (value - marks[0]) / (marks[-1] - marks[0]))
 
     parts = [_line(0, y(mark), 100, y(mark), "grid") for mark in marks]
-    parts += [_text(0, y(mark) + 4, write(mark), "tick", anchor="end", dx=-8) for mark in marks]
-    steps = [step for step in ticks(first, last, most=4) if first <= step <= last and step == int(step)]
-    for step in steps if last > first else [first]:
-        anchor = "end" if x(step) > 94 else "start" if x(step) < 3 else "middle"
+    for mark in marks:
+        said = axis(mark) if axis else _evenly(mark, marks)
+        parts.append(_text(0, y(mark) + 4, said, "tick", anchor="end", dx=-8))
+    for step in ticks(0, last, most=4):
+        if step > last or step != int(step):
+            continue
+        anchor = "end" if x(step) > 94 else "middle"
         parts.append(_text(x(step), height + 20, count(step), "tick", anchor=anchor))
         parts.append(_line(x(step), height, x(step), height + 5, "axis"))
     parts.append(_line(0, height, 100, height, "axis"))
-    if len(points) > 60:
+    if smooth:
         parts.append(_path(drawn, x, y, height, "line raw"))
         drawn = _smoothed(drawn)
     parts.append(_path(drawn, x, y, height, "line"))
@@ -111,10 +134,16 @@ def line_chart(
         parts += [element("circle", cx=f"{x(s):.2f}%", cy=y(v), r=3.5, class_="dot ours") for s, v in points]
     parts.append(_hover(thinned(points, 100), x, height, write))
     description = (
-        f"From {write(points[0][1])} at step {count(first)} to {write(points[-1][1])} at step {count(last)}; "
+        f"From {write(points[0][1])} at step {count(points[0][0])} to {write(points[-1][1])} at step {count(points[-1][0])}; "
         f"lowest {write(min(values))}, highest {write(max(values))}."
     )
     return _picture(parts, name=name, title=title, description=description, height=height + 28)
+
+
+def _evenly(mark: float, marks: Sequence[float]) -> str:
+    """Write a tick with as many decimals as the finest of its neighbours needs."""
+    digits = max(len(f"{other:.6f}".rstrip("0").partition(".")[2]) for other in marks)
+    return number(mark, digits)
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = MAX_POINTS) -> list[tuple[int, float]]:
@@ -122,7 +151,7 @@ def thinned(points: Sequence[tuple[int, float]], most: int = MAX_POINTS) -> list
     if len(points) <= most:
         return list(points)
     edges = [len(points) * index // most for index in range(most + 1)]
-    stretches = [points[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    stretches = [points[start:end] for start, end in pairwise(edges)]
     return [(stretch[-1][0], sum(value for _, value in stretch) / len(stretch)) for stretch in stretches]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from luthier.report.formats import count, plural
 from luthier.report.markup import Html, element, join, user
@@ -32,19 +33,17 @@ def draw_excerpts(excerpts: Sequence[Excerpt]) -> Html:
 
 
 def _card(excerpt: Excerpt) -> Html:
-    parts = [
-        element("dl", *_answer("gold", excerpt.gold), *_answer("predicted", excerpt.predicted)),
-        element("p", _marked(excerpt.text, excerpt.marks), class_="text", dir="auto"),
-    ]
+    parts = [element("dl", _answer("gold", excerpt.gold), _answer("predicted", excerpt.predicted))]
     if excerpt.note:
-        parts.append(element("p", excerpt.note, class_="quiet"))
+        parts.append(element("p", excerpt.note, class_="quiet", dir="auto"))
+    parts.append(element("p", _marked(excerpt.text, excerpt.marks), class_="text", dir="auto"))
     return element("li", *parts)
 
 
-def _answer(name: str, answer: str) -> tuple[Html, Html]:
+def _answer(name: str, answer: str) -> Html:
     clipped = answer if len(answer) <= _MAX_ANSWER else answer[:_MAX_ANSWER] + " …"
     value = user(clipped) if clipped else element("span", "(nothing)", class_="quiet")
-    return element("dt", name), element("dd", value, class_=name)
+    return element("div", element("dt", name), element("dd", value, class_=name))
 
 
 def _legend() -> Html:
@@ -59,7 +58,7 @@ def _marked(text: str, marks: Sequence[Mark]) -> Html:
     inside = [mark for mark in marks if mark.start < end and mark.end > start and mark.start < mark.end]
     edges = sorted({start, end, *(max(start, mark.start) for mark in inside), *(min(end, mark.end) for mark in inside)})
     parts: list[Html] = [_cut(start, "before")]
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         kinds = sorted({mark.kind for mark in inside if mark.start <= left and mark.end >= right})
         segment = text[left:right]
         parts.append(element("span", segment, class_=" ".join(["mark", *kinds])) if kinds else join([segment]))

@@ -24,8 +24,6 @@ _METRICS: Mapping[str, str] = {
     "rouge_l": "ROUGE-L",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
-    "mae": "mean absolute error",
-    "mse": "mean squared error",
     "rmse": "root mean squared error",
     "r2": "R²",
     "auroc": "AUROC",
@@ -34,7 +32,8 @@ _DIGITS: Mapping[str, int] = {"bleu": 1, "chrf": 1, "perplexity": 2}
 _BASELINES: Mapping[str, str] = {
     "majority": "majority class",
     "tfidf_logistic_regression": "TF-IDF with logistic regression",
-    "tfidf": "TF-IDF with logistic regression",
+    "tfidf_ridge": "TF-IDF with ridge regression",
+    "mean": "mean of the training values",
     "most_frequent_tag": "most frequent tag of each word",
     "base_model": "the model before fine-tuning",
 }

