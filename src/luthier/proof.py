@@ -93,7 +93,7 @@ class Proof:
 
 def prove(model: Model, prepared: Prepared, *, predictions: Path) -> Proof:
     """Score the model on the held-out splits, and the baselines on the one that counts: test, else validation."""
-    held_out = [name for name in ("validation", "test") if name in prepared.splits]
+    held_out: list[str] = [name for name in ("validation", "test") if name in prepared.splits]
     evaluations = {name: evaluate(model, prepared.splits[name], predictions=predictions / f"{name}.jsonl") for name in held_out}
     split = held_out[-1] if held_out else None
     baselines = evaluate_baselines(prepared.splits["train"], prepared.splits[split]) if split else {}

@@ -98,7 +98,8 @@ class Files:
         total = hashlib.sha256()
         for file in self._files:
             with file.open() as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    total.update(block)
         return total.hexdigest()
 
 

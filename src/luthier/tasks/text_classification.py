@@ -44,14 +44,16 @@ class TextClassification(Task[TextExample]):
 
     Attributes:
         class_weights: ``balanced``, or a weight for each label; default 1 each.
-        objective: cross_entropy (one label), binary_cross_entropy (several), squared_error (a number); auto tells by the labels.
+        objective: cross_entropy (one label), binary_cross_entropy (several), squared_error (a number); auto: by the labels.
         separator: splits a label cell into several labels, for binary_cross_entropy.
         labels: learned, by name or number. thresholds: learned, one a label. offset, scale: learned, of a number.
     """
 
     name: ClassVar[str] = "text-classification"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("text", True, "the text, or the first of a pair", ("sentence", "text1", "sentence1", "review", "content", "premise")),
+        Column(
+            "text", True, "the text, or the first of a pair", ("sentence", "text1", "sentence1", "review", "content", "premise")
+        ),
         Column("text_pair", False, "the second text of a pair", ("text2", "sentence2", "hypothesis")),
         Column("label", True, "the label, a list of labels, or a number", ("labels", "class", "category", "target"), gold=True),
     )
@@ -99,7 +101,7 @@ class TextClassification(Task[TextExample]):
     @staticmethod
     def _label(value: Any, row: Row) -> str:
         """Return a label as text: 1, 1.0, "1" and " 1 " are one label."""
-        if isinstance(value, bool) or isinstance(value, str):
+        if isinstance(value, (bool, str)):
             text = str(value).strip()
         elif isinstance(value, float):
             if not math.isfinite(value):
@@ -128,7 +130,9 @@ class TextClassification(Task[TextExample]):
             return self._fit_numbers(counts, objective)
         if len(counts) < 2:
             only = f'every label is "{next(iter(counts))}"' if counts else "there is no label"
-            raise InputError(f"{only}, so there is nothing to tell apart", where="data.train", fix="Give rows of at least two labels.")
+            raise InputError(
+                f"{only}, so there is nothing to tell apart", where="data.train", fix="Give rows of at least two labels."
+            )
         if len(counts) > 50 and len(counts) > 0.5 * (lists + singles):
             what = f"{len(counts)} different labels in {lists + singles} rows"
             fix = "Is this the right column? For numbers: task={name: text-classification, objective: squared_error}"
@@ -152,7 +156,9 @@ class TextClassification(Task[TextExample]):
         pairs = [(_number(label), count) for label, count in counts.items()]
         bad = [label for label in counts if _number(label) is None]
         if bad:
-            raise InputError(f'the label "{bad[0]}" is no number', where="data.train", fix="Leave out task.objective, or map another column.")
+            raise InputError(
+                f'the label "{bad[0]}" is no number', where="data.train", fix="Leave out task.objective, or map another column."
+            )
         total = sum(count for _, count in pairs)
         mean = sum((value or 0.0) * count for value, count in pairs) / max(1, total)
         spread = math.sqrt(sum(((value or 0.0) - mean) ** 2 * count for value, count in pairs) / max(1, total))
@@ -168,7 +174,9 @@ class TextClassification(Task[TextExample]):
             return tuple(total / (len(labels) * counts[label]) for label in labels)
         unknown = [label for label in self.class_weights if label not in labels]
         if unknown:
-            raise InputError(f'no row has the label "{unknown[0]}"', where="task.class_weights", fix=did_you_mean(unknown[0], labels))
+            raise InputError(
+                f'no row has the label "{unknown[0]}"', where="task.class_weights", fix=did_you_mean(unknown[0], labels)
+            )
         return tuple(float(self.class_weights.get(label, 1.0)) for label in labels)
 
     def adopt(self, config: Mapping[str, Any]) -> Self:
@@ -332,7 +340,11 @@ def _labels_of(example: TextExample) -> tuple[str, ...]:
 def _label_order(labels: Iterable[str]) -> Any:
     """Sort by number when all labels are numbers, else by name."""
     numbers = {label: _number(label) for label in labels}
-    return (lambda label: (numbers[label], label)) if all(value is not None for value in numbers.values()) else (lambda label: label)
+    return (
+        (lambda label: (numbers[label], label))
+        if all(value is not None for value in numbers.values())
+        else (lambda label: label)
+    )
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:

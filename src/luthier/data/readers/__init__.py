@@ -5,8 +5,10 @@ row that cannot be read. Its keyword-only arguments are its options in a config'
 
 | what is wrong | what happens |
 | --- | --- |
-| the file is empty, cut, not in its encoding, holds NUL bytes, has no or a doubled header, an open quote, is no JSON | the whole file: ``InputError`` |
-| a row with too few or too many cells, a line that is no JSON object, NaN, a doubled key, an empty token | that row: ``RowError``, rejected and counted |
+| the file is empty or cut, not in its encoding, with NUL bytes | the whole file: ``InputError`` |
+| a doubled column in the header, a quote that never closes, a .json that is no JSON | the whole file: ``InputError`` |
+| too few or too many cells, a line that is no JSON object, NaN, a doubled key | that row: ``RowError``, rejected |
+| a CoNLL line with another number of columns or an empty token | that sentence: ``RowError``, rejected |
 | a byte order mark | stripped, and noted |
 | blank lines | no rows; in CoNLL the end of a sentence |
 """

@@ -25,8 +25,11 @@ def read_csv(file: DataFile, *, delimiter: str = ",", header: bool = True, quote
     if len(delimiter) != 1:
         raise InputError(f"found {delimiter!r}; a delimiter is one character", where="data.format.delimiter")
     csv.field_size_limit(2**31 - 1)
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    rows = csv.reader(file.lines(), delimiter=delimiter, strict=True, quoting=quoting)
+    lines = file.lines()
+    if quotes:
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    else:
+        rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
     names: list[str] | None = None
     while True:
         line = rows.line_num + 1

@@ -15,6 +15,7 @@ from luthier.data.features import Feature
 from luthier.engines.engine import Batch, LazyScalar, TrainingSetup
 from luthier.engines.torch import methods, packing
 from luthier.engines.torch.batch import Piece, TorchBatch, count_targets
+from luthier.engines.torch.dropout import use_fast_dropout
 from luthier.engines.torch.loading import Loaded, load_network, quiet
 from luthier.engines.torch.loss import sequence_losses
 from luthier.engines.torch.memory import micro_tokens
@@ -34,9 +35,12 @@ class TorchModel:
     ) -> None:
         self.network: Any = loaded.network
         self._head, self._device, self._precision = head, device, precision
-        self._batching = packing.choose(self.network, head)
+        with quiet():
+            self._batching = packing.choose(self.network, head)
         self._vocabulary = self.network.get_output_embeddings() if isinstance(head, CausalHead) else None
         self.network.to(device)
+        if device.type == "cpu":
+            use_fast_dropout(self.network)
         self._seed = setup.seed if setup else 0
         self._optimizer: Optimizer | None = None
         self._step = 0
@@ -203,7 +207,9 @@ def _recompute(network: Any) -> None:
     """Keep no activations inside layers; backward computes them again."""
     if not network.supports_gradient_checkpointing:
         kind = network.config.model_type
-        raise InputError(f'models of the kind "{kind}" cannot do that', where="train.gradient_checkpointing", fix="Leave it out.")
+        raise InputError(
+            f'models of the kind "{kind}" cannot do that', where="train.gradient_checkpointing", fix="Leave it out."
+        )
     # The name is newer than the oldest transformers that is supported.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
     enable({"use_reentrant": False})
