@@ -19,6 +19,7 @@ from luthier.metrics.bootstrap import Bootstrap, paired_interval
 from luthier.tasks.task import Counts, Excerpt, Prediction, Table, Task
 
 MAX_EXCERPTS = 50
+NUM_SAMPLES = 3
 
 
 @dataclass(slots=True)
@@ -28,6 +29,9 @@ class Evaluation:
     task: Task[Any]
     bootstrap: Bootstrap
     excerpts: list[Excerpt] = field(default_factory=list)
+    """The worst errors, worst first."""
+    samples: list[Excerpt] = field(default_factory=list)
+    """The first few examples, right or wrong."""
 
     @property
     def totals(self) -> Counts:
@@ -81,7 +85,10 @@ def evaluate(model: Model, split: Split, *, predictions: Path | None = None) -> 
             row = split.row(position)
             counts = split.task.measure(example, prediction)
             result.bootstrap.add(_unit(row), counts)
-            worst.add(split.task.excerpt(example, prediction))
+            excerpt = split.task.excerpt(example, prediction)
+            worst.add(excerpt)
+            if len(result.samples) < NUM_SAMPLES:
+                result.samples.append(excerpt)
             if stream is not None:
                 stream.write(_line(row, split.task.gold(example), prediction, counts))
     finally:

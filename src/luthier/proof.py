@@ -87,6 +87,7 @@ class Proof:
             baselines=baselines,
             tables={split: evaluation.tables for split, evaluation in self.evaluations.items()},
             excerpts=self.evaluations[self.split].excerpts if self.split else (),
+            samples=self.evaluations[self.split].samples if self.split else (),
             notes=[*notes, *self.notes],
         )
 

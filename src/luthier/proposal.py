@@ -87,7 +87,7 @@ def _task(rows: Sequence[Row], where: str) -> tuple[Any, dict[str, str], str]:
     raise InputError(
         f"these columns fit no task: {seen}",
         where=where,
-        fix="Write a config: task, model, and data with columns: {text: ..., label: ...}. If there is no header, see data.format.",
+        fix="Write a config, with data.columns={text: ..., label: ...}. If there is no header, see data.format.",
     )
 
 

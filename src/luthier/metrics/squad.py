@@ -1,63 +1,72 @@
-"""Exact match and F1 as in the official SQuAD scripts, v1.1 and v2.0 (Rajpurkar et al., 2016 and 2018)."""
+"""Exact match and F1 as in the official SQuAD scripts, v1.1 and v2.0 (Rajpurkar et al., 2016 and 2018).
+
+Words are what stands between blanks, as in the scripts, in every language: a Chinese answer is one word, so its F1
+equals its exact match. Figures are then the same as everybody's.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-_PUNCTUATION = set(string.punctuation)
+_PUNCTUATION = frozenset(string.punctuation)
 
 
 def normalize(text: str) -> str:
-    """Lower the case, drop punctuation and articles, and fold white space."""
+    """Lower the case, drop ASCII punctuation and English articles, and fold white space."""
     text = "".join(char for char in text.lower() if char not in _PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
-def exact_match(predicted: str, references: Sequence[str]) -> float:
-    """Return 1.0 when the prediction equals a reference after normalising. No reference means no answer."""
-    return max(float(normalize(predicted) == normalize(reference)) for reference in _scored(references))
+def score(predicted: str, references: Sequence[str], *, no_answer: bool) -> tuple[float, float]:
+    """Return (exact match, F1), each the best over the references.
+
+    Args:
+        references: the right answers; none means that no answer is right.
+        no_answer: whether the data knows questions without an answer: the rules of v2.0 instead of v1.1. They differ
+            only where a text normalises to nothing: v2.0 leaves out such references.
+    """
+    second = no_answer or not references
+    wanted = [normalize(reference) for reference in references]
+    if second:
+        wanted = [reference for reference in wanted if reference] or [""]
+    found = normalize(predicted)
+    exact = max(float(found == reference) for reference in wanted)
+    return exact, max(_f1(found.split(), reference.split(), empty_equals=second) for reference in wanted)
 
 
-def f1(predicted: str, references: Sequence[str]) -> float:
-    """Return the best F1 of the bags of words over the references."""
-    return max(_f1(predicted, reference) for reference in _scored(references))
-
-
-def _scored(references: Sequence[str]) -> Sequence[str]:
-    """As the v2.0 script: references that normalise to nothing do not count; none left means no answer."""
-    return [reference for reference in references if normalize(reference)] or [""]
-
-
-def _f1(predicted: str, reference: str) -> float:
-    found, wanted = normalize(predicted).split(), normalize(reference).split()
-    if not found or not wanted:
+def _f1(found: Sequence[str], wanted: Sequence[str], *, empty_equals: bool) -> float:
+    if empty_equals and not (found and wanted):
         return float(found == wanted)
     common = (Counter(found) & Counter(wanted)).total()
     if not common:
         return 0.0
     precision, recall = common / len(found), common / len(wanted)
-    return 2 * precision * recall / (precision + recall)
+    return (2 * precision * recall) / (precision + recall)
 
 
-def best_threshold(scored: Iterable[tuple[float, float, bool]]) -> tuple[float, float]:
-    """Return (threshold, sum of scores) that maximise the total score when above it nothing is answered.
+def best_threshold(scored: Iterable[tuple[float, float, bool]]) -> float:
+    """Return the threshold with the largest total score when above it nothing is answered.
 
-    The rule of the v2.0 script's ``find_best_thresh``.
+    The rule of the v2.0 script's ``find_best_thresh``, but for two things that it gets wrong: of equal differences
+    all are answered or none; and where answering nothing is best, the threshold that is returned answers nothing.
 
     Args:
-        scored: of each question, null score minus the best answer's score; the score of that answer; whether
-            the question has an answer.
+        scored: of each question, null score minus the best answer's score; the score that this answer would get;
+            whether the question has an answer.
     """
     rows = sorted(scored, key=lambda row: row[0])
+    if not rows:
+        return 0.0
     current = best = float(sum(not answerable for _, _, answerable in rows))
-    threshold = 0.0
-    for index, (difference, score, answerable) in enumerate(rows):
-        current += score if answerable else -1.0
-        last_of_ties = index + 1 == len(rows) or rows[index + 1][0] > difference
-        if last_of_ties and current > best:
+    threshold = min(0.0, math.nextafter(rows[0][0], -math.inf))
+    for index, (difference, gain, answerable) in enumerate(rows):
+        current += gain if answerable else -1.0
+        last_of_equals = index + 1 == len(rows) or rows[index + 1][0] > difference
+        if last_of_equals and current > best:
             best, threshold = current, difference
-    return threshold, best
+    return threshold

@@ -36,7 +36,7 @@ _SURE = 1e9
 _AROUND = 150
 """Characters shown on either side of an answer."""
 _QUESTION_WORDS = ("who", "what", "when", "where", "why", "how", "which")
-_CHINESE_WORDS = {"谁": "who", "什么": "what", "何时": "when", "哪里": "where", "哪儿": "where", "为什么": "why", "为何": "why",
+_CHINESE_WORDS = {"为什么": "why", "为何": "why", "什么": "what", "何时": "when", "哪里": "where", "哪儿": "where", "谁": "who",
                   "怎么": "how", "如何": "how", "多少": "how", "几": "how", "哪": "which"}  # fmt: skip
 
 

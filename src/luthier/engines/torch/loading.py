@@ -78,21 +78,31 @@ def load_network(folder: Path, head: Head, *, seed: int | None) -> Loaded:
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed or 0)
-            network, info = kind.from_pretrained(
-                str(folder),
-                config=config,
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+            network, info = _read(kind, folder, config)
             made = {name for name, *_ in info["mismatched_keys"]} | set(info["missing_keys"])
             if new:
                 made |= _renew(network, head)
     network.eval()
     _check_weights(folder, network, made, inference=seed is None)
     return Loaded(network, "new" if made else "from the checkpoint", tuple(sorted(info["unexpected_keys"])))
+
+
+def _read(kind: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+    from safetensors import SafetensorError
+
+    try:
+        network, info = kind.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"its weights cannot be read: {error}", where=str(folder), fix="Get the file again.") from error
+    return network, info
 
 
 def _checked_folder(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from luthier.engines.engine import Batch, LazyScalar, TrainingSetup
 from luthier.engines.torch import methods, packing
 from luthier.engines.torch.batch import Piece, TorchBatch, count_targets
 from luthier.engines.torch.dropout import use_fast_dropout
+from luthier.engines.torch.embeddings import UsedRows, train_used_rows
 from luthier.engines.torch.loading import Loaded, load_network, quiet
 from luthier.engines.torch.loss import sequence_losses
 from luthier.engines.torch.memory import micro_tokens
@@ -44,14 +45,18 @@ class TorchModel:
         self._seed = setup.seed if setup else 0
         self._optimizer: Optimizer | None = None
         self._step = 0
+        self._stale = False
+        self._rows: UsedRows | None = None
+        parameters = sum(p.numel() for p in self.network.parameters())
         if setup is None:
             self.network.requires_grad_(False)
         else:
             methods.apply(self.network, setup.method)
             if setup.gradient_checkpointing:
                 _recompute(self.network)
+            self._rows = train_used_rows(self.network, setup.used_ids)
             self._optimizer = Optimizer(self.network, setup.optimizer, weight_decay=setup.weight_decay)
-        self._facts = self._resolved(loaded)
+        self._facts = self._resolved(loaded, parameters)
 
     @classmethod
     def load(
@@ -105,10 +110,11 @@ class TorchModel:
         if self._optimizer is None:
             raise ValueError("this model was loaded without a training setup")
         self._step += 1
+        self._stale = True
         return self._optimizer.update(learning_rate, max_grad_norm)
 
     def losses(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        self.network.eval()
+        self._set_inference()
         sums = np.zeros(batch.num_sequences, dtype=np.float32)
         weights = np.zeros(batch.num_sequences, dtype=np.float32)
         with torch.inference_mode():
@@ -118,7 +124,7 @@ class TorchModel:
         return sums, weights
 
     def outputs(self, batch: Batch) -> list[Output]:
-        self.network.eval()
+        self._set_inference()
         own = _own(batch)
         logits: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(own.features)
         with torch.inference_mode():
@@ -131,15 +137,22 @@ class TorchModel:
         return [Output(feature, array) for feature, array in zip(own.features, logits, strict=True)]
 
     def save(self, folder: Path) -> None:
-        with quiet():
-            self.network.save_pretrained(str(folder))
+        self._set_inference()
+        if self._rows is not None:
+            self.network.set_input_embeddings(self._rows.whole)
+        try:
+            with quiet():
+                self.network.save_pretrained(str(folder))
+        finally:
+            if self._rows is not None:
+                self.network.set_input_embeddings(self._rows)
 
     def save_state(self, folder: Path) -> None:
         optimizer = self._optimizer.state() if self._optimizer else {}
         write_state(folder, self._trained(), optimizer, step=self._step)
 
     def load_state(self, folder: Path) -> None:
-        weights, optimizer, step = read_state(folder, set(self._trained()))
+        weights, optimizer, step = read_state(folder, {name: value.shape for name, value in self._trained().items()})
         self.restore(weights)
         if self._optimizer is not None:
             self._optimizer.load(optimizer)
@@ -152,6 +165,7 @@ class TorchModel:
         with torch.no_grad():
             for name, value in self._trained().items():
                 value.copy_(snapshot[name])
+        self._stale = True
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
@@ -163,6 +177,12 @@ class TorchModel:
     def _losses(self, piece: Piece) -> tuple[Tensor, Tensor]:
         results = self._results(piece)
         return sequence_losses(self._head, results, piece, self._vocabulary)
+
+    def _set_inference(self) -> None:
+        self.network.eval()
+        if self._stale and self._rows is not None:
+            self._rows.synchronize()
+        self._stale = False
 
     def _set_training(self) -> None:
         """Turn dropout on where weights are trained; what is frozen computes the same thing every time."""
@@ -183,8 +203,7 @@ class TorchModel:
             torch.manual_seed(int(drawn[0] >> np.uint64(1)))
             yield
 
-    def _resolved(self, loaded: Loaded) -> dict[str, str | int]:
-        parameters = list(self.network.parameters())
+    def _resolved(self, loaded: Loaded, parameters: int) -> dict[str, str | int]:
         kind = self.network.config.model_type
         packed = isinstance(self._batching, packing.Packed)
         facts: dict[str, str | int] = {
@@ -192,13 +211,15 @@ class TorchModel:
             "precision": self._precision,
             "batching": "packed" if packed else f"length buckets ({kind} does not pass the packing probe)",
             "attention": "inside each packed sequence" if packed else str(self.network.config._attn_implementation),
-            "parameters": sum(p.numel() for p in parameters),
-            "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "parameters": parameters,
+            "trainable_parameters": sum(p.numel() for p in self._trained().values()),
             "head": loaded.head,
         }
         if loaded.unused:
             facts["unused_weights"] = f"{len(loaded.unused)} (such as {loaded.unused[0]})"
-        if self._optimizer is not None and facts["trainable_parameters"] != facts["parameters"]:
+        if self._rows is not None:
+            facts["embedding_rows"] = f"{len(self._rows.weight)} of {self._rows.whole.num_embeddings} occur and are trained"
+        if self._optimizer is not None and any(not p.requires_grad for p in self.network.parameters()):
             facts["frozen"] = "frozen parts run without dropout"
         return facts
 

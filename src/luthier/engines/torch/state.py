@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -27,11 +27,11 @@ def write_state(folder: Path, weights: Mapping[str, Tensor], optimizer: Mapping[
     (folder / _NUMBERS).write_text(json.dumps({"step": step}), encoding="utf-8")
 
 
-def read_state(folder: Path, names: set[str]) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+def read_state(folder: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
     """Return (weights, optimizer state, step counter).
 
     Raises:
-        InputError: the state is not there, or belongs to another model or method than ``names`` are of.
+        InputError: the state is not there, or belongs to another model or method than ``shapes`` is of.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -42,12 +42,12 @@ def read_state(folder: Path, names: set[str]) -> tuple[dict[str, Tensor], dict[s
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"the saved state cannot be read: {error}", where=str(folder)) from error
     weights = {name.removeprefix("weight:"): value for name, value in tensors.items() if name.startswith("weight:")}
-    if set(weights) != names:
-        other = sorted(set(weights) ^ names)
+    other = sorted(weights.keys() ^ shapes.keys()) or sorted(n for n, value in weights.items() if value.shape != shapes[n])
+    if other:
         raise InputError(
             f"this state is of another model or method: {len(other)} weights differ (such as {other[0]})",
             where=str(folder),
-            fix="Resume with the config that the run began with.",
+            fix="Resume with the config and data that the run began with.",
         )
     optimizer = {name: value for name, value in tensors.items() if not name.startswith("weight:")}
     return weights, optimizer, step
