@@ -7,9 +7,10 @@ from pathlib import Path
 
 from luthier.tokenizer import HubTokenizer
 
-WORDS = tuple(
-    ["red", "blue", "green", "white", "black", "who", "what", "when", "where", "sings", "in", "the", "old", "town", "ada", "bob", "paris", "rome", "lives", "and", "works", "for", "acme", "inc", "river", "long", "short", "he", "she", "it", "is", "was", "are", "of", "to", "a", "an", "on", "at", "by", "from", "with", "not", "no", "yes", "good", "bad", ".", ",", "?", "!", "'", "-"]
-)
+_COLOURS = "red blue green white black river long short old town good bad"
+_NAMES = "ada bob paris rome acme inc who what when where"
+_SMALL = "sings lives works in the and for he she it is was are of to a an on at by from with not no yes . , ? ! ' -"
+WORDS = f"{_COLOURS} {_NAMES} {_SMALL}".split()
 
 
 def write_tokenizer(folder: Path) -> None:

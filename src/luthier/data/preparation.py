@@ -209,7 +209,7 @@ def _gold_columns(task: Task[Any]) -> str:
 def refuse_too_many(errors: Sequence[RowError], sound: int, max_rejected: Share, *, where: str) -> None:
     """Stop when more rows are bad than ``max_rejected`` allows."""
     total = sound + len(errors)
-    if errors and len(errors) > max_rejected.count(total):
+    if errors and (not sound or len(errors) > max_rejected.count(total)):
         shown = "\n".join(str(error) for error in errors[:2])
         what = f"{len(errors)} of {total} rows are rejected, more than data.max_rejected allows; the first:\n{shown}"
         raise InputError(what, where=where)

@@ -14,7 +14,7 @@ from luthier.data.rows import Row
 NEAR = 50
 """Code points that a wrong offset may be away from the text, where that stands several times."""
 REPAIRED = "answer offset repaired"
-FIRST_PLACE = "answer without an offset stands several times: the first place is taken"
+GUESSED = "answer without an offset stands several times: the first place is taken"
 DROPPED = "a reference answer that does not stand in the context is left out"
 CONTRADICTED = "marked as impossible: its answer is left out"
 
@@ -57,7 +57,7 @@ def _place(text: str, start: int | None, context: str) -> tuple[int | None, str]
     if not places:
         return None, DROPPED
     if start is None:
-        return places[0], "" if len(places) == 1 else FIRST_PLACE
+        return places[0], "" if len(places) == 1 else GUESSED
     nearest = min(places, key=lambda place: abs(place - start))
     if len(places) == 1 or abs(nearest - start) <= NEAR:
         return nearest, REPAIRED

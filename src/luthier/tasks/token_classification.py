@@ -51,6 +51,10 @@ class TokenClassification(Task[TaggedText]):
     stride: int = 64
     labels: tuple[str, ...] = learned(())
 
+    def __post_init__(self) -> None:
+        if self.stride < 0:
+            raise ValueError(f"stride is {self.stride}; it must be 0 or more tokens")
+
     @property
     def head(self) -> TokenHead:
         return TokenHead(len(self.labels), labels=self.labels)

@@ -16,10 +16,10 @@ from luthier.errors import InputError
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 _MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before utf-16: its mark begins with that of utf-16
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
 }
 _GUESSES = ("gb18030", "shift_jis", "latin-1")
 
@@ -154,5 +154,7 @@ class DataFile:
             raise InputError(
                 f"this is not {self.encoding} ({error})", where=self.name, fix="Name its encoding: data.encoding=..."
             ) from error
+        finally:
+            text_stream.detach()
         if not seen:
             raise InputError("the file is empty", where=self.name)

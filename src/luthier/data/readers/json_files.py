@@ -49,8 +49,18 @@ def flaw_in(value: Any) -> str | None:
     """Return what is wrong inside a parsed value."""
     if isinstance(value, _Flaw):
         return value.what
+    if isinstance(value, str):
+        return None if value.isascii() or _encodable(value) else "there is a lone surrogate, which is no text"
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return next((flaw for flaw in map(flaw_in, parts) if flaw is not None), None)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _row(value: Any, file: DataFile, line: int) -> Row | RowError:
