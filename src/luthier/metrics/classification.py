@@ -1,7 +1,7 @@
 """Metrics of classification and regression as functions of sums.
 
-The keys of the counts: ``n``, ``hits``; per label ``tp/LABEL``, ``fp/LABEL``, ``fn/LABEL``; ``loss`` and
-``loss_n``. Every figure equals scikit-learn's on the same rows (``zero_division=0``).
+The keys of the counts: ``n``, ``hits`` (rows whose labels are all right); per label ``tp/LABEL``,
+``fp/LABEL``, ``fn/LABEL``; ``loss`` and ``loss_n``. Every figure equals scikit-learn's on the same rows (``zero_division=0``).
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ def ratio(numerator: float, denominator: float) -> float:
 
 
 def label_counts(gold: Iterable[str], predicted: Iterable[str]) -> dict[str, float]:
-    """Return one row's true positives, false positives and false negatives by label."""
+    """Return one row's ``n``, ``hits``, and true positives, false positives and false negatives by label."""
     wanted, found = set(gold), set(predicted)
-    counts = {f"tp/{label}": 1.0 for label in wanted & found}
+    counts = {"n": 1.0, "hits": float(wanted == found)}
+    counts |= {f"tp/{label}": 1.0 for label in wanted & found}
     counts |= {f"fp/{label}": 1.0 for label in found - wanted}
     counts |= {f"fn/{label}": 1.0 for label in wanted - found}
     return counts
+
+
+def surprise(probability: float, *, least: float = 1e-16) -> float:
+    """Return the negative logarithm of what a model gave the truth, of ``least`` where it gave less."""
+    return -math.log(max(least, probability))
 
 
 def by_label(total: Sums) -> dict[str, tuple[float, float, float]]:
@@ -86,33 +92,46 @@ def multi_label(total: Sums) -> dict[str, float]:
     }
 
 
-def regression_counts(gold: float, predicted: float) -> dict[str, float]:
-    """Return one row's sums for :func:`regression`."""
+def regression_counts(gold: float, predicted: float, *, offset: float = 0.0, scale: float = 1.0) -> dict[str, float]:
+    """Return one row's sums for :func:`regression`.
+
+    ``offset`` and ``scale``, about the mean and spread of the numbers, keep the sums of squares exact.
+    """
+    x, y = (predicted - offset) / scale, (gold - offset) / scale
     return {
         "n": 1.0,
         "absolute": abs(gold - predicted),
         "squared": (gold - predicted) ** 2,
-        "x": predicted,
-        "y": gold,
-        "xx": predicted * predicted,
-        "yy": gold * gold,
-        "xy": predicted * gold,
+        "x": x,
+        "y": y,
+        "xx": x * x,
+        "yy": y * y,
+        "xy": x * y,
     }
 
 
 def regression(total: Sums) -> dict[str, float]:
-    """Return Pearson's correlation, R squared, mean absolute error, root mean squared error and loss (its square)."""
+    """Return Pearson's correlation, R squared, mean absolute error, root mean squared error and loss (its square).
+
+    Correlation and R squared of numbers that do not vary are 0.
+    """
     n = total.get("n", 0.0)
     if not n:
         return {"pearson": 0.0, "r2": 0.0, "mean_absolute_error": 0.0, "rmse": 0.0, "loss": 0.0}
-    x, y = total["x"] / n, total["y"] / n
-    spread_x, spread_y = max(0.0, total["xx"] / n - x * x), max(0.0, total["yy"] / n - y * y)
+    x, y, xx, yy, xy = (total[key] / n for key in ("x", "y", "xx", "yy", "xy"))
+    spread_x, spread_y = _spread(x, xx), _spread(y, yy)
     loss = total["squared"] / n
-    tiny = 1e-12
+    pearson = (xy - x * y) / math.sqrt(spread_x * spread_y) if spread_x and spread_y else 0.0
     return {
-        "pearson": (total["xy"] / n - x * y) / math.sqrt(spread_x * spread_y) if spread_x > tiny and spread_y > tiny else 0.0,
-        "r2": 1 - loss / spread_y if spread_y > tiny else 0.0,
+        "pearson": max(-1.0, min(1.0, pearson)),
+        "r2": 1 - (xx - 2 * xy + yy) / spread_y if spread_y else 0.0,
         "mean_absolute_error": total["absolute"] / n,
         "rmse": math.sqrt(loss),
         "loss": loss,
     }
+
+
+def _spread(mean: float, square: float) -> float:
+    """Return the variance; 0 where only rounding is left of it."""
+    variance = square - mean * mean
+    return variance if variance > 1e-12 * square else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tarfile
@@ -50,18 +51,35 @@ def download(package: Package, folder: Path) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{package} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     files = folder / "files"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--require-hashes", "--dest", str(files)]
-    done = subprocess.run([*command, *package.flags, "-r", str(wanted)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pip", "download", "--no-input", "--no-deps", "--quiet", "--require-hashes"]
+    command += [*package.flags, "--dest", str(files), "-r", str(wanted)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise SecurityError(
-            f"{package}: the registry's file is not the one that was expected (sha256 {package.sha256}); it is not used"
-        )
+        raise _other_file(package)
+    if "No module named pip" in done.stderr:
+        raise InputError("this Python has no pip", where=str(package), fix=f"Run: {sys.executable} -m ensurepip")
     found = list(files.glob("*"))
     if done.returncode or len(found) != 1:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        reason = lines[0].removeprefix("ERROR: ") if lines else "no reason given"
-        raise InputError(f"pip cannot download it ({reason})", where=str(package), fix="Is the package registry reachable?")
+        raise InputError(
+            f"pip cannot download it ({_reason(done.stderr)})", where=str(package), fix="Is the package registry reachable?"
+        )
+    with found[0].open("rb") as stream:  # again, in case a pip is set up not to
+        if hashlib.file_digest(stream, "sha256").hexdigest() != package.sha256:
+            raise _other_file(package)
     return found[0]
+
+
+def _other_file(package: Package) -> SecurityError:
+    return SecurityError(
+        f"{package}: the registry's file is not the one that was expected (sha256 {package.sha256}); it is not used"
+    )
+
+
+def _reason(said: str) -> str:
+    """Return pip's first error, or its last line."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines[-1:] or ["no reason given"])[0]
 
 
 def read_member(archive: Path, member: str) -> bytes:

@@ -22,11 +22,16 @@ from luthier.data.rows import Row
 from luthier.errors import InputError, did_you_mean
 from luthier.heads import IGNORED, BinaryCrossEntropy, CrossEntropy, SequenceHead, SquaredError
 from luthier.metrics import classification as metrics
-from luthier.tasks.classification_tables import confusion_table, label_table
+from luthier.tasks.classification_tables import confidence_counts, confidence_table, confusion_table, label_table
+from luthier.tasks.labels import Gold, label_order, number, read_gold
 from luthier.tasks.task import Baseline, Column, Counts, Excerpt, Output, Prediction, Table, Task, learned
 from luthier.tokenizer import Tokenizer
 
-Gold = str | tuple[str, ...] | float
+_MAX_NAMED = 10
+"""Unknown labels that are named one by one."""
+
+
+_LABEL_NAMES = ("labels", "class", "category", "target", "intent", "topic", "sentiment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class TextExample:
 
     text: str
     pair: str | None = None
-    gold: str | tuple[str, ...] | None = None
+    gold: Gold | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,13 @@ class TextClassification(Task[TextExample]):
     """See the module.
 
     Attributes:
-        class_weights: ``balanced``, or a weight for each label; default 1 each.
+        class_weights: ``balanced``, or a weight for each label; default 1 each. With several labels they weigh positives.
         objective: cross_entropy (one label), binary_cross_entropy (several), squared_error (a number); auto: by the labels.
         separator: splits a label cell into several labels, for binary_cross_entropy.
-        labels: learned, by name or number. thresholds: learned, one a label. offset, scale: learned, of a number.
+        labels: learned, by name or number. thresholds: learned, one a label.
+        offset, scale: learned, mean and standard deviation of a number. The model learns (number - offset) / scale and
+            that is what the saved folder gives in plain transformers; predictions here are in the data's own unit.
+        pairs: learned, whether second texts occur; a tab in a text of the command line then parts the two.
     """
 
     name: ClassVar[str] = "text-classification"
@@ -55,7 +63,7 @@ class TextClassification(Task[TextExample]):
             "text", True, "the text, or the first of a pair", ("sentence", "text1", "sentence1", "review", "content", "premise")
         ),
         Column("text_pair", False, "the second text of a pair", ("text2", "sentence2", "hypothesis")),
-        Column("label", True, "the label, a list of labels, or a number", ("labels", "class", "category", "target"), gold=True),
+        Column("label", True, "the label, a list of labels, or a number", _LABEL_NAMES, gold=True),
     )
 
     class_weights: Literal["balanced"] | dict[str, float] | None = None
@@ -66,6 +74,7 @@ class TextClassification(Task[TextExample]):
     thresholds: tuple[float, ...] | None = learned(None)
     offset: float = learned(0.0)
     scale: float = learned(1.0)
+    pairs: bool = learned(True)
 
     @property
     def headline(self) -> str:  # type: ignore[override]
@@ -85,86 +94,52 @@ class TextClassification(Task[TextExample]):
 
     def parse(self, row: Row) -> TextExample:
         pair = row.text("text_pair") if row.get("text_pair") is not None else None
-        value = row.get("label")
-        if value is None or (value == "" and not self.separator):
-            return TextExample(row.text("text"), pair)
-        if isinstance(value, list):
-            return TextExample(row.text("text"), pair, tuple(dict.fromkeys(self._label(item, row) for item in value)))
-        label = self._label(value, row)
-        if self.separator:
-            parts = (part.strip() for part in label.split(self.separator))
-            return TextExample(row.text("text"), pair, tuple(dict.fromkeys(part for part in parts if part)))
-        if self.objective == "squared_error" and _number(label) is None:
-            raise row.error(f'found "{label}", expected a number', column="label")
-        return TextExample(row.text("text"), pair, (label,) if self._several else label)
-
-    @staticmethod
-    def _label(value: Any, row: Row) -> str:
-        """Return a label as text: 1, 1.0, "1" and " 1 " are one label."""
-        if isinstance(value, (bool, str)):
-            text = str(value).strip()
-        elif isinstance(value, float):
-            if not math.isfinite(value):
-                raise row.error(f"found {value}", column="label")
-            text = str(int(value)) if value == int(value) else repr(value)
-        elif isinstance(value, int):
-            text = str(value)
-        else:
-            raise row.error(f"found {type(value).__name__}, expected a name or a number", column="label")
-        if not text and not isinstance(value, str):
-            raise row.error("the label is empty", column="label")
-        return text
+        return TextExample(row.text("text"), pair, read_gold(row, objective=self.objective, separator=self.separator))
 
     def fit(self, examples: Iterable[TextExample]) -> Self:
         counts: Counter[str] = Counter()
-        lists = singles = 0
+        rows = lists = paired = 0
         for example in examples:
-            if isinstance(example.gold, tuple):
-                lists += 1
-                counts.update(example.gold)
-            elif example.gold is not None:
-                singles += 1
-                counts[example.gold] += 1
-        objective = self._resolved(counts, lists, singles)
-        if objective == "squared_error":
-            return self._fit_numbers(counts, objective)
+            rows += example.gold is not None
+            lists += isinstance(example.gold, tuple)
+            paired += example.pair is not None
+            counts.update(_labels_of(example))
+        task = replace(self, objective=self._resolved(counts, lists), pairs=paired > 0)
+        if task.objective == "squared_error":
+            return task._fit_numbers(counts)
         if len(counts) < 2:
             only = f'every label is "{next(iter(counts))}"' if counts else "there is no label"
             raise InputError(
                 f"{only}, so there is nothing to tell apart", where="data.train", fix="Give rows of at least two labels."
             )
-        if len(counts) > 50 and len(counts) > 0.5 * (lists + singles):
-            what = f"{len(counts)} different labels in {lists + singles} rows"
-            fix = "Is this the right column? For numbers: task={name: text-classification, objective: squared_error}"
+        if self.objective == "auto" and len(counts) > max(50, rows / 2):
+            what = f"{len(counts)} different labels in {rows} rows: is this the right column?"
+            fix = f"If it is, say so: task.objective={task.objective}, or squared_error for numbers."
             raise InputError(what, where="data.columns.label", fix=fix)
-        labels = tuple(sorted(counts, key=_label_order(counts)))
-        weights = self._weights(labels, counts)
-        thresholds = (0.5,) * len(labels) if objective == "binary_cross_entropy" else None
-        return replace(self, objective=objective, labels=labels, weights=weights, thresholds=thresholds)
+        labels = tuple(sorted(counts, key=label_order(counts)))
+        thresholds = (0.5,) * len(labels) if task._several else None
+        return replace(task, labels=labels, weights=self._weights(labels, counts), thresholds=thresholds)
 
-    def _resolved(self, counts: Mapping[str, int], lists: int, singles: int) -> Any:
+    def _resolved(self, counts: Mapping[str, int], lists: int) -> Any:
         if self.objective != "auto":
             return self.objective
         if lists:
             return "binary_cross_entropy"
-        numbers = [_number(label) for label in counts]
-        if numbers and all(number is not None for number in numbers) and any(n != int(n) for n in numbers if n is not None):
-            return "squared_error"
-        return "cross_entropy"
+        numbers = [number(label) for label in counts]
+        fractions = [value is not None and value != int(value) for value in numbers]
+        return "squared_error" if None not in numbers and any(fractions) else "cross_entropy"
 
-    def _fit_numbers(self, counts: Mapping[str, int], objective: Any) -> Self:
-        pairs = [(_number(label), count) for label, count in counts.items()]
-        bad = [label for label in counts if _number(label) is None]
-        if bad:
-            raise InputError(
-                f'the label "{bad[0]}" is no number', where="data.train", fix="Leave out task.objective, or map another column."
-            )
-        total = sum(count for _, count in pairs)
-        mean = sum((value or 0.0) * count for value, count in pairs) / max(1, total)
-        spread = math.sqrt(sum(((value or 0.0) - mean) ** 2 * count for value, count in pairs) / max(1, total))
-        if not spread:
-            raise InputError("every label is the same number, so there is nothing to learn", where="data.train")
-        return replace(self, objective=objective, labels=(), offset=mean, scale=spread)
+    def _fit_numbers(self, counts: Mapping[str, int]) -> Self:
+        if self.class_weights is not None:
+            raise InputError("numbers have no classes to weigh", where="task.class_weights", fix="Leave it out.")
+        values = np.asarray([number(label) for label in counts], dtype=np.float64)
+        rows = np.asarray(list(counts.values()), dtype=np.float64)
+        if len(values) < 2 or float(values.min()) == float(values.max()):
+            what = "every label is the same number" if len(values) else "there is no label"
+            raise InputError(f"{what}, so there is nothing to learn", where="data.train", fix="Give rows of different values.")
+        mean = float(np.average(values, weights=rows))
+        spread = math.sqrt(float(np.average((values - mean) ** 2, weights=rows)))
+        return replace(self, labels=(), offset=mean, scale=spread)
 
     def _weights(self, labels: Sequence[str], counts: Mapping[str, int]) -> tuple[float, ...] | None:
         if self.class_weights is None:
@@ -177,6 +152,10 @@ class TextClassification(Task[TextExample]):
             raise InputError(
                 f'no row has the label "{unknown[0]}"', where="task.class_weights", fix=did_you_mean(unknown[0], labels)
             )
+        wrong = [label for label, weight in self.class_weights.items() if not 0 < weight < math.inf]
+        if wrong:
+            what = f'found {self.class_weights[wrong[0]]} for "{wrong[0]}"; a weight is more than 0'
+            raise InputError(what, where="task.class_weights")
         return tuple(float(self.class_weights.get(label, 1.0)) for label in labels)
 
     def adopt(self, config: Mapping[str, Any]) -> Self:
@@ -208,8 +187,7 @@ class TextClassification(Task[TextExample]):
 
     def _targets(self, example: TextExample) -> np.ndarray:
         if self.objective == "squared_error":
-            value = _number(example.gold) if isinstance(example.gold, str) else None
-            return np.asarray([((value or 0.0) - self.offset) / self.scale], dtype=np.float32)
+            return np.asarray([(_value_of(example) - self.offset) / self.scale], dtype=np.float32)
         if self._several:
             gold = set(_labels_of(example))
             return np.asarray([float(label in gold) for label in self.labels], dtype=np.float32)
@@ -221,14 +199,15 @@ class TextClassification(Task[TextExample]):
         if self.objective == "squared_error":
             return {"value": float(logits[0]) * self.scale + self.offset}
         if self._several:
-            probabilities = 1 / (1 + np.exp(-logits))
-            scores = {label: round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
-            return self._chosen(scores)
+            return self._chosen(self._named(np.exp(-np.logaddexp(0.0, -logits))))
         shifted = np.exp(logits - logits.max())
-        probabilities = shifted / shifted.sum()
-        best = int(probabilities.argmax())
-        scores = {label: round(float(p), 6) for label, p in zip(self.labels, probabilities, strict=True)}
-        return {"label": self.labels[best], "score": scores[self.labels[best]], "scores": scores}
+        best = self.labels[int(logits.argmax())]
+        scores = self._named(shifted / shifted.sum())
+        return {"label": best, "score": scores[best], "scores": scores}
+
+    def _named(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Return label -> probability with six significant digits: small ones count in the loss."""
+        return {label: float(f"{p:.6g}") for label, p in zip(self.labels, probabilities.tolist(), strict=True)}
 
     def _chosen(self, scores: dict[str, float]) -> Prediction:
         thresholds = self.thresholds or (0.5,) * len(self.labels)
@@ -237,20 +216,19 @@ class TextClassification(Task[TextExample]):
 
     def measure(self, example: TextExample, prediction: Prediction) -> Counts:
         if self.objective == "squared_error":
-            value = _number(example.gold) if isinstance(example.gold, str) else None
-            return metrics.regression_counts(value or 0.0, float(prediction["value"]))
+            value, found = _value_of(example), float(prediction["value"])
+            return metrics.regression_counts(value, found, offset=self.offset, scale=self.scale)
         gold = _labels_of(example)
-        found = prediction["labels"] if self._several else [prediction["label"]]
-        counts = {"n": 1.0, "hits": float(set(gold) == set(found)), **metrics.label_counts(gold, found)}
-        scores: Mapping[str, float] = prediction.get("scores", {})
+        scores: Mapping[str, float] = prediction["scores"]
         if self._several:
-            if scores:
-                terms = [-math.log(max(1e-7, p if label in gold else 1 - p)) for label, p in scores.items()]
-                counts |= {"loss": sum(terms), "loss_n": float(len(terms))}
-        else:
-            counts[f"~cell/{json.dumps([gold[0], found[0]], ensure_ascii=False)}"] = 1.0
-            if gold[0] in scores:
-                counts |= {"loss": -math.log(max(1e-7, scores[gold[0]])), "loss_n": 1.0}
+            chosen = prediction["labels"]
+            terms = [metrics.surprise(p if label in gold else 1 - p, least=1e-7) for label, p in scores.items()]
+            return {**metrics.label_counts(gold, chosen), "loss": sum(terms), "loss_n": float(len(terms))}
+        label = prediction["label"]
+        counts = {**metrics.label_counts(gold, [label]), **confidence_counts(gold[0] == label, prediction["score"])}
+        counts[f"~cell/{json.dumps([gold[0], label], ensure_ascii=False)}"] = 1.0
+        if gold[0] in scores:
+            counts |= {"loss": metrics.surprise(scores[gold[0]]), "loss_n": 1.0}
         return counts
 
     def summarize(self, total: Counts) -> dict[str, float]:
@@ -267,14 +245,16 @@ class TextClassification(Task[TextExample]):
             wanted = set(_labels_of(example))
             scores.append([prediction["scores"][label] for label in self.labels])
             gold.append([label in wanted for label in self.labels])
+        if not scores:
+            return self
         columns = zip(np.asarray(scores).T, np.asarray(gold).T, strict=True)
         return replace(self, thresholds=tuple(_best_threshold(column, truth) for column, truth in columns))
 
     def gold(self, example: TextExample) -> Any:
         if example.gold is None:
             return None
-        if self.objective == "squared_error" and isinstance(example.gold, str):
-            return {"value": _number(example.gold)}
+        if self.objective == "squared_error":
+            return {"value": _value_of(example)}
         return {"labels": list(example.gold)} if isinstance(example.gold, tuple) else {"label": example.gold}
 
     def identity(self, example: TextExample) -> tuple[str, str]:
@@ -282,14 +262,16 @@ class TextClassification(Task[TextExample]):
         return given, json.dumps(sorted(_labels_of(example)), ensure_ascii=False)
 
     def stratum(self, example: TextExample) -> str:
-        label = example.gold
-        return label if isinstance(label, str) and (_number(label) is None or self.objective != "squared_error") else ""
+        if not isinstance(example.gold, str) or self.objective == "squared_error":
+            return ""
+        value = number(example.gold)  # a split comes before fit: a fraction is no class, it tells of regression
+        return example.gold if value is None or value == int(value) else ""
 
     def excerpt(self, example: TextExample, prediction: Prediction) -> Excerpt:
         text = example.text if example.pair is None else f"{example.text}\n\n{example.pair}"
         gold = ", ".join(_labels_of(example)) or "none"
         if self.objective == "squared_error":
-            value = _number(str(example.gold)) or 0.0
+            value = _value_of(example)
             return Excerpt(text, f"{value:g}", f"{prediction['value']:.4g}", abs(value - prediction["value"]) / self.scale)
         if self._several:
             wrong = set(_labels_of(example)) ^ set(prediction["labels"])
@@ -300,22 +282,25 @@ class TextClassification(Task[TextExample]):
 
     def question(self, text: str) -> Row:
         first, tab, second = text.partition("\t")
-        return Row({"text": first, "text_pair": second} if tab else {"text": text}, file="<text>", line=1)
+        both = self.pairs and tab
+        return Row({"text": first, "text_pair": second} if both else {"text": text}, file="<text>", line=1)
 
     def tables(self, total: Counts) -> Sequence[Table]:
         if self.objective == "squared_error":
             return ()
         tables = [label_table(total, self.labels)]
-        return tables if self._several else [*tables, confusion_table(total, self.labels)]
+        return tables if self._several else [*tables, confusion_table(total, self.labels), confidence_table(total)]
 
     def notes(self, examples: Iterable[TextExample], split: str) -> Sequence[str]:
         if self.objective == "squared_error":
             return ()
         unknown = Counter(label for example in examples for label in _labels_of(example) if label not in self.labels)
-        return [
-            f'{split}: the label "{label}" of {count} rows is unknown to training; they count as wrong.'
-            for label, count in unknown.most_common()
+        said = [
+            f'{split}: the label "{label}" of {count} row{"s" if count > 1 else ""} is unknown to training; they count as wrong.'
+            for label, count in unknown.most_common(_MAX_NAMED)
         ]
+        more = len(unknown) - len(said)
+        return [*said, f"{split}: {more} more labels are unknown to training; they count as wrong."] if more else said
 
     def baselines(self) -> Sequence[Baseline]:
         from luthier.baselines.text_classification import baselines_for
@@ -323,12 +308,11 @@ class TextClassification(Task[TextExample]):
         return baselines_for(self.objective)
 
 
-def _number(label: object) -> float | None:
-    try:
-        value = float(str(label))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _value_of(example: TextExample) -> float:
+    value = number(example.gold)
+    if value is None:
+        raise ValueError(f"no number: {example.gold!r}")
+    return value
 
 
 def _labels_of(example: TextExample) -> tuple[str, ...]:
@@ -337,22 +321,12 @@ def _labels_of(example: TextExample) -> tuple[str, ...]:
     return () if example.gold is None else (example.gold,)
 
 
-def _label_order(labels: Iterable[str]) -> Any:
-    """Sort by number when all labels are numbers, else by name."""
-    numbers = {label: _number(label) for label in labels}
-    return (
-        (lambda label: (numbers[label], label))
-        if all(value is not None for value in numbers.values())
-        else (lambda label: label)
-    )
-
-
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens of each to keep: the longer one gives way until both fit."""
+    """Return how many tokens of each to keep: the longer one gives way until both fit, as in transformers."""
     if first + second <= room:
         return first, second
     shorter = min(first, second, room // 2)
-    return (room - shorter, shorter) if first >= second else (shorter, room - shorter)
+    return (room - shorter, shorter) if first > second else (shorter, room - shorter)
 
 
 def _best_threshold(scores: np.ndarray, gold: np.ndarray) -> float:
@@ -365,4 +339,4 @@ def _best_threshold(scores: np.ndarray, gold: np.ndarray) -> float:
     values[:-1][ordered[:-1] == ordered[1:]] = -1.0
     best = int(values.argmax())
     below = float(ordered[best + 1]) if best + 1 < len(ordered) else 0.0
-    return round((float(ordered[best]) + below) / 2, 6) or 1e-6
+    return (float(ordered[best]) + below) / 2

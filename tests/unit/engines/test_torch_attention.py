@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from luthier.engines.torch import attention_cpu
+from luthier.engines.torch import attention, attention_cpu
 from luthier.engines.torch.attention import packed_attention, segments_of
 from luthier.engines.torch.dropout import FastDropout, MaskSource
 
@@ -47,6 +47,17 @@ def test_attention_stays_inside_each_sequence(causal: bool, cached: int, monkeyp
         strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_groups_of_other_devices_give_the_same(causal: bool) -> None:
+    q, k, v = draws(3)
+    rows = [states[0].transpose(0, 1) for states in (q, k, v)]
+    parts = [
+        attention._attend(group, *(states[group.start : group.stop] for states in rows), 0.0, 8**-0.5, causal)
+        for group in segments_of(LENGTHS).groups
+    ]
+    torch.testing.assert_close(torch.cat(parts)[None], alone(q, k, v, causal=causal), atol=1e-6, rtol=1e-5)
 
 
 def test_shared_keys_are_repeated() -> None:

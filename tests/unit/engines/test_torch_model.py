@@ -266,5 +266,5 @@ def test_the_micro_batch_shrinks_with_the_model_and_stays_within_bounds() -> Non
     small = SimpleNamespace(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
     huge = SimpleNamespace(hidden_size=65536, num_hidden_layers=400, num_attention_heads=64, intermediate_size=262144)
     cpu = torch.device("cpu")
-    assert micro_tokens(small, cpu, training=True) == 16384
+    assert micro_tokens(small, cpu, training=True) == 4096
     assert micro_tokens(huge, cpu, training=True) == 512

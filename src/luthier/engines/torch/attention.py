@@ -51,10 +51,12 @@ class Segments:
     Attributes:
         groups: cover the row in order.
         firsts: int64 [S], the first token of each sequence.
+        bounds: int32 [S + 1], where each sequence begins, and the end of the last.
     """
 
     groups: tuple[Group, ...]
     firsts: Tensor
+    bounds: Tensor
 
     def to(self, device: torch.device) -> Segments:
         """Return the segments on ``device``."""
@@ -66,18 +68,18 @@ class Segments:
             )
             for group in self.groups
         )
-        return Segments(groups, self.firsts.to(device, non_blocking=True))
+        return Segments(groups, self.firsts.to(device, non_blocking=True), self.bounds.to(device, non_blocking=True))
 
 
 def segments_of(lengths: Sequence[int]) -> Segments:
     """Return the segments of a row whose sequences stand in order of length."""
-    firsts = np.cumsum([0, *lengths[:-1]]) if lengths else np.zeros(0)
+    bounds = torch.tensor([0, *np.cumsum(lengths, dtype=np.int32)], dtype=torch.int32)
     groups: list[Group] = []
     start = 0
     for blocks, members in groupby(lengths, key=lambda length: -(-length // _BLOCK)):
         groups.append(_group(start, list(members), longest=blocks * _BLOCK))
         start = groups[-1].stop
-    return Segments(tuple(groups), torch.tensor(firsts, dtype=torch.long))
+    return Segments(tuple(groups), bounds[:-1].long(), bounds)
 
 
 def _group(start: int, lengths: Sequence[int], *, longest: int) -> Group:
@@ -135,6 +137,8 @@ def packed_attention(
         q, k = q.to(v.dtype), k.to(v.dtype)
         attended: Tensor = PackedProducts.apply(q, k, v, segments, dropout, scale, causal)  # type: ignore[no-untyped-call]
         return attended[None], None
+    if q.is_cuda and not dropout and q.dtype == k.dtype == torch.bfloat16:
+        return _variable_length(q, k, v, segments, scale, causal)[None], None
     parts = [
         _attend(
             group, q[group.start : group.stop], k[group.start : group.stop], v[group.start : group.stop], dropout, scale, causal
@@ -142,6 +146,20 @@ def packed_attention(
         for group in segments.groups
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+
+
+def _variable_length(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float, causal: bool) -> Tensor:
+    """The GPU's kernel for sequences of any length; it knows no dropout and takes 16-bit numbers alone."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = max(group.longest for group in segments.groups)
+    window = (-1, 0) if causal else (-1, -1)
+    attended = varlen_attn(
+        q, k, v, segments.bounds, segments.bounds, longest, longest,
+        scale=scale, window_size=window, enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+    assert isinstance(attended, Tensor)
+    return attended
 
 
 def _attend(group: Group, q: Tensor, k: Tensor, v: Tensor, dropout: float, scale: float, causal: bool) -> Tensor:
