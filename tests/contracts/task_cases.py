@@ -26,7 +26,8 @@ CASES: dict[str, dict[str, list[Row]]] = {
             {"tokens": ["no", "names"], "tags": ["O", "O"]},
         ),
         "spans": _rows(
-            {"text": "Ada lives in Paris.", "spans": [{"start": 0, "end": 3, "label": "PER"}, {"start": 13, "end": 18, "label": "LOC"}]},
+            {"text": "Ada lives in Paris.", "spans": [{"start": 0, "end": 3, "label": "PER"},
+                                                      {"start": 13, "end": 18, "label": "LOC"}]},
             {"text": "no names", "spans": []},
         ),
         "chinese": _rows({"tokens": list("我在北京"), "tags": ["O", "O", "B-LOC", "I-LOC"]}),
@@ -42,3 +43,14 @@ CASES: dict[str, dict[str, list[Row]]] = {
         ),
     },
 }  # fmt: skip
+
+
+def longer(row: Row) -> Row:
+    """Return the row with sixty more words, which change no answer."""
+    values = dict(row)
+    for role in {"text", "text_pair", "context"} & set(values):
+        values[role] += " red" * 60
+    for role, word in (("tokens", "red"), ("tags", "O")):
+        if role in values:
+            values[role] = [*values[role], *[word] * 60]
+    return row.renamed(values)

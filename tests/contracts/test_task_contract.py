@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
 
-from contracts.task_cases import CASES
+from contracts.task_cases import CASES, longer
+from luthier.errors import RowError
 from luthier.heads import SequenceHead, SpanHead, SquaredError, TokenHead
 from luthier.tasks import TASKS
 from luthier.tasks.task import Output, Task
@@ -23,6 +25,9 @@ PREDICTION_KEYS = {
 
 def test_every_task_has_cases():
     assert set(CASES) == set(TASKS) == set(PREDICTION_KEYS)
+
+
+named = pytest.mark.parametrize(("name", "which"), EVERY)
 
 
 @pytest.fixture(params=EVERY, ids=lambda pair: " ".join(pair))
@@ -68,7 +73,7 @@ def test_perfect_logits_give_a_perfect_headline(case, tokenizer):
 def test_what_prediction_sees_is_what_training_saw_without_labels(case, tokenizer):
     task, examples = case
     with_gold, without = (task.encode(examples, tokenizer, gold=gold) for gold in (True, False))
-    for first, second in zip(sum(with_gold, []), sum(without, []), strict=True):
+    for first, second in zip(chain.from_iterable(with_gold), chain.from_iterable(without), strict=True):
         assert set(first.arrays) == {*second.arrays, "labels"}
         for name in second.arrays:
             np.testing.assert_array_equal(first.arrays[name], second.arrays[name])
@@ -84,6 +89,39 @@ def test_features_are_short_enough_and_of_plain_types(case, tokenizer):
             assert feature.length <= task.limit(tokenizer)
             assert all(array.ndim == 1 and array.dtype in (np.int32, np.float32) for array in feature.arrays.values())
             assert all(array.ndim == 1 and np.issubdtype(array.dtype, np.integer) for array in feature.facts.values())
+
+
+@named
+def test_what_does_not_fit_is_windowed_or_counted_as_cut(name, which, tokenizer):
+    task = TASKS.get(name)(max_tokens=20)
+    task = task.fit([task.parse(row) for row in CASES[name][which]])
+    examples = [task.parse(longer(row)) for row in CASES[name][which]]
+    for features in task.encode(examples, tokenizer, gold=True):
+        assert all(feature.length <= 20 for feature in features)
+        assert len(features) > 1 or features[0].cut > 0
+
+
+@named
+@pytest.mark.parametrize("bad", ["", " \n", 7])
+def test_a_bad_cell_is_refused_by_file_line_and_column(name, which, bad):
+    task = TASKS.get(name)()
+    tried = 0
+    for number, row in enumerate(CASES[name][which], 1):
+        for column in task.columns:
+            if column.name in row and not column.gold:
+                tried += 1
+                with pytest.raises(RowError, match=rf'^case\.jsonl:{number}: column "{column.name}": '):
+                    task.parse(row.renamed({**row, column.name: bad}))
+    assert tried
+
+
+@named
+def test_a_row_without_anything_to_go_on_is_refused_by_file_and_line(name, which):
+    task = TASKS.get(name)()
+    for number, row in enumerate(CASES[name][which], 1):
+        gold = {column.name: row[column.name] for column in task.columns if column.gold and column.name in row}
+        with pytest.raises(RowError, match=rf"^case\.jsonl:{number}: "):
+            task.parse(row.renamed(gold))
 
 
 def test_predictions_are_json_with_the_keys_of_the_design(case, tokenizer):
@@ -115,7 +153,7 @@ def test_a_task_survives_being_saved(case):
 
 
 def test_a_row_for_prediction_needs_no_gold(case, tokenizer):
-    task, examples = case
+    task, _ = case
     gold = {column.name for column in task.columns if column.gold}
     assert gold
     for row in next(rows for rows in CASES[task.name].values()):

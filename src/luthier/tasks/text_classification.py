@@ -295,12 +295,12 @@ class TextClassification(Task[TextExample]):
         if self.objective == "squared_error":
             return ()
         unknown = Counter(label for example in examples for label in _labels_of(example) if label not in self.labels)
-        said = [
-            f'{split}: the label "{label}" of {count} row{"s" if count > 1 else ""} is unknown to training; they count as wrong.'
+        notes = [
+            f'{split}: the label "{label}" is unknown to training; rows that have it, here {count}, count as wrong.'
             for label, count in unknown.most_common(_MAX_NAMED)
         ]
-        more = len(unknown) - len(said)
-        return [*said, f"{split}: {more} more labels are unknown to training; they count as wrong."] if more else said
+        more = len(unknown) - len(notes)
+        return [*notes, f"{split}: so are {more} more labels."] if more else notes
 
     def baselines(self) -> Sequence[Baseline]:
         from luthier.baselines.text_classification import baselines_for

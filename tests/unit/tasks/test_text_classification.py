@@ -8,7 +8,7 @@ from luthier.errors import InputError, RowError
 from luthier.heads import IGNORED
 from luthier.tasks.task import Output
 from luthier.tasks.text_classification import TextClassification, TextExample
-from tiny_tokenizer import tiny_tokenizer
+from tiny_tokenizer import tiny_tokenizer, write_tokenizer
 
 tokenizer = pytest.fixture(scope="module")(tiny_tokenizer)
 
@@ -57,6 +57,10 @@ def test_labels_that_tell_nothing_are_refused(labels, said):
         fitted(labels)
 
 
+def test_many_labels_are_taken_when_the_objective_is_said():
+    assert len(fitted([f"l{n}" for n in range(60)], objective="cross_entropy").labels) == 60
+
+
 def test_numbers_that_are_all_equal_are_refused():
     with pytest.raises(InputError, match="the same number"):
         fitted(["1.5", "1.5"], objective="squared_error")
@@ -72,6 +76,8 @@ def test_numbers_that_are_all_equal_are_refused():
         ({"text": "t", "label": {"a": 1}}, 'column "label": found dict'),
         ({"text": "t", "label": float("nan")}, "found nan"),
         ({"text": "t", "text_pair": " ", "label": "a"}, 'column "text_pair": the text is empty'),
+        ({"text": "t", "label": ["a", " "]}, 'column "label": a label is empty'),
+        ({"text": "t", "label": ["a", None]}, "found NoneType"),
     ],
 )
 def test_a_row_that_cannot_be_used_names_file_line_and_column(values, said):
@@ -80,9 +86,42 @@ def test_a_row_that_cannot_be_used_names_file_line_and_column(values, said):
     assert said in str(caught.value)
 
 
-def test_a_text_for_prediction_has_no_gold():
-    example = TextClassification().parse(row(text="t"))
+@pytest.mark.parametrize(
+    ("objective", "label", "said"),
+    [
+        ("cross_entropy", [], "found 0 labels, expected one"),
+        ("cross_entropy", ["a", "b"], "found 2 labels, expected one"),
+        ("squared_error", ["1", "2"], "found 2 labels, expected one"),
+        ("squared_error", "many", 'found "many", expected a number'),
+        ("squared_error", "1e999", "expected a number"),
+    ],
+)
+def test_a_label_that_the_objective_cannot_learn_is_refused(objective, label, said):
+    with pytest.raises(RowError, match=said):
+        TextClassification(objective=objective).parse(row(text="t", label=label))
+
+
+@pytest.mark.parametrize(("objective", "gold"), [("cross_entropy", "a"), ("binary_cross_entropy", ("a",))])
+def test_one_label_and_a_list_of_one_are_the_same(objective, gold):
+    task = TextClassification(objective=objective)
+    assert task.parse(row(text="t", label="a")).gold == task.parse(row(text="t", label=["a"])).gold == gold
+
+
+@pytest.mark.parametrize("values", [{}, {"label": None}, {"label": ""}, {"label": " \t"}])
+def test_a_text_for_prediction_has_no_gold(values):
+    example = TextClassification().parse(row(text="t", **values))
     assert TextClassification().gold(example) is None
+
+
+def test_a_share_of_numbers_can_be_held_out():
+    from luthier.data.splitting import split_by_share
+    from luthier.units import Share
+
+    task = TextClassification()
+    examples = [task.parse(row(text=f"t{n}", label=n + 0.5)) for n in range(100)]
+    strata = [task.stratum(example) for example in examples]
+    assert split_by_share([example.text for example in examples], strata, Share.parse("10%")).sum() == 10
+    assert task.stratum(TextExample("t", None, "3")) == "3"
 
 
 def test_a_cell_of_several_labels_is_split():
@@ -94,8 +133,20 @@ def test_a_cell_of_several_labels_is_split():
 def test_weights_are_balanced_or_named():
     assert fitted(["a", "a", "a", "b"], class_weights="balanced").weights == (4 / 6, 2.0)
     assert fitted(["a", "b"], class_weights={"b": 3}).weights == (1.0, 3.0)
-    with pytest.raises(InputError, match='no row has the label "c"'):
-        fitted(["a", "b"], class_weights={"c": 3})
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "said"),
+    [
+        (["a", "b"], {"c": 3}, 'no row has the label "c"'),
+        (["a", "b"], {"a": 0}, 'found 0 for "a"; a weight is more than 0'),
+        (["a", "b"], {"a": float("nan")}, "a weight is more than 0"),
+        ([0.5, 1.5], "balanced", "numbers have no classes"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(labels, weights, said):
+    with pytest.raises(InputError, match=said):
+        fitted(labels, class_weights=weights)
 
 
 @pytest.mark.parametrize("first", [5, 40])
@@ -116,6 +167,23 @@ def test_the_longer_text_of_a_pair_gives_way(tokenizer):
     assert int((feature.arrays["input_ids"] == blue).sum()) == 4
 
 
+def test_features_are_those_of_transformers(tokenizer, tmp_path):
+    """The same ids, types and truncation as a call of its own tokenizer."""
+    from transformers import AutoTokenizer
+
+    write_tokenizer(tmp_path)
+    hub = AutoTokenizer.from_pretrained(tmp_path)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        first, second = ("red " * rng.integers(1, 30), "blue " * rng.integers(1, 30))
+        limit, pair = int(rng.integers(6, 40)), second if rng.random() < 0.7 else None
+        task = fitted(["a", "b"], max_tokens=limit)
+        (feature,) = task.encode([TextExample(first, pair)], tokenizer, gold=False)[0]
+        expected = hub(first, pair, truncation="longest_first", max_length=limit)
+        assert feature.arrays["input_ids"].tolist() == expected["input_ids"]
+        assert feature.arrays["token_type_ids"].tolist() == expected["token_type_ids"]
+
+
 def test_an_unknown_label_is_masked_counted_as_wrong_and_named(tokenizer):
     task = fitted(["a", "b"])
     example = TextExample("red", None, "z")
@@ -124,6 +192,16 @@ def test_an_unknown_label_is_masked_counted_as_wrong_and_named(tokenizer):
     total = task.measure(example, {"label": "a", "score": 1.0, "scores": {"a": 1.0, "b": 0.0}})
     assert task.summarize(total)["accuracy"] == 0
     assert '"z"' in task.notes([example], "test")[0]
+
+
+def test_only_the_commonest_unknown_labels_are_named_one_by_one():
+    examples = [TextExample("t", None, f"z{n}") for n in range(15)] + [TextExample("t", None, "z14")]
+    notes = fitted(["a", "b"]).notes(examples, "test")
+    assert '"z14"' in notes[0]
+    assert "here 2" in notes[0]
+    assert len(notes) == 11
+    assert "5 more labels" in notes[-1]
+    assert fitted(["a", "b"]).notes([TextExample("t", None, "a")], "test") == []
 
 
 def output(feature, logits) -> list[Output]:
@@ -148,6 +226,30 @@ def test_a_number_comes_back_in_its_own_unit(tokenizer):
     assert prediction["value"] == pytest.approx(200.5, rel=1e-5)
 
 
+@pytest.mark.parametrize("labels", [["a", "b", "c"], [["a"], ["b", "c"], []]])
+def test_the_loss_is_that_of_torch(tokenizer, labels):
+    import torch
+    from torch.nn import functional
+
+    rng = np.random.default_rng(0)
+    task = fitted(labels)
+    total: dict[str, float] = {}
+    expected, count = 0.0, 0
+    for gold in labels * 10:
+        example = task.parse(row(text="red", label=gold))
+        (feature,) = task.encode([example], tokenizer, gold=True)[0]
+        logits = rng.normal(scale=4, size=3)
+        for key, value in task.measure(example, task.decode(example, output(feature, logits))).items():
+            total[key] = total.get(key, 0) + value
+        target = torch.tensor(feature.arrays["labels"])
+        if target.is_floating_point():
+            loss = functional.binary_cross_entropy_with_logits(torch.tensor(logits), target.double(), reduction="sum")
+        else:
+            loss = functional.cross_entropy(torch.tensor(logits)[None], target.long())
+        expected, count = expected + float(loss), count + len(target)
+    assert task.summarize(total)["loss"] == pytest.approx(expected / count, rel=1e-4)
+
+
 def test_thresholds_are_those_with_the_best_f1_a_label():
     from sklearn.metrics import f1_score
 
@@ -167,6 +269,26 @@ def test_thresholds_are_those_with_the_best_f1_a_label():
         assert found == pytest.approx(best)
 
 
+def test_thresholds_stay_as_they_are_where_nothing_says_better():
+    task = fitted([["a"], ["b"]])
+    assert task.calibrate([]) == task
+    scored = [(TextExample("t", None, ("a",)), {"labels": [], "scores": {"a": 0.25, "b": 0.25}})]
+    assert task.calibrate(scored).thresholds[1] == 0.5
+    assert fitted(["a", "b"]).calibrate([]) == fitted(["a", "b"])
+
+
+def test_a_tab_parts_a_pair_only_where_pairs_were_learned():
+    assert dict(fitted(["a", "b"]).question("x\ty")) == {"text": "x\ty"}
+    task = TextClassification()
+    pairs = task.fit([task.parse(row(text="t", text_pair="u", label=label)) for label in "ab"])
+    assert dict(pairs.question("x\ty")) == {"text": "x", "text_pair": "y"}
+
+
+def test_options_survive_being_saved():
+    task = fitted([["a"], ["b"]], class_weights={"a": 2.0}, separator="|", max_tokens=64)
+    assert TextClassification.from_json(json.loads(json.dumps(task.to_json()))) == task
+
+
 def test_an_untuned_model_lends_its_labels():
     task = TextClassification().adopt({"id2label": {"1": "good", "0": "bad", "10": "x", "2": "so"}})
     assert task.labels == ("bad", "good", "so", "x")
@@ -182,6 +304,17 @@ def test_the_confusion_matrix_counts_every_pair():
             total[key] = total.get(key, 0) + value
     table = task.tables(total)[1]
     assert table.rows == (("a", 1, 1, 0), ("b/c", 0, 1, 0), ("z", 1, 0, 0))
+
+
+def test_the_confidence_table_compares_scores_with_what_is_right():
+    task = fitted(["a", "b"])
+    total: dict[str, float] = {}
+    for gold, score in [("a", 0.92), ("b", 0.98), ("a", 1.0), ("a", 0.55)]:
+        for key, value in task.measure(TextExample("t", None, gold), {"label": "a", "score": score, "scores": {}}).items():
+            total[key] = total.get(key, 0) + value
+    rows = task.tables(total)[2].rows
+    assert [(name, count) for name, _, _, count in rows] == [("0.5 to 0.6", 1), ("0.9 to 1.0", 3)]
+    assert rows[1][1:3] == (pytest.approx(2.9 / 3), pytest.approx(2 / 3))
 
 
 def test_many_labels_show_those_that_are_confused_most():
