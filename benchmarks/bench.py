@@ -150,7 +150,8 @@ def main() -> None:
             if not options.names or workload.name in options.names:
                 rows += measure(workload, Path(folder), turns=options.turns, steps=options.steps)
     columns = ["work", "Luthier", "stock tokens/cpu s", "Luthier tokens/cpu s", "ratio (processor time)", "ratio (wall)", "bar"]
-    text = f"MiniLM; {torch.get_num_threads()} threads; {options.turns} turns of {options.steps} steps each.\n\n{table(columns, rows)}"
+    how = f"MiniLM; {torch.get_num_threads()} threads; {options.turns} turns of {options.steps} steps each."
+    text = f"{how}\n\n{table(columns, rows)}"
     write("Useful tokens a second against the stock Trainer (float32, padded to the longest)", "make bench", text)
 
 

@@ -37,7 +37,8 @@ def write(part: str, command: str, text: str) -> None:
     """Replace one part of RESULTS.md, keeping the others."""
     old = _FILE.read_text(encoding="utf-8") if _FILE.exists() else "# Measured results\n"
     stack = ", ".join(f"{name} {version}" for name, version in versions().items())
-    body = f"<!-- begin {part} -->\n## {part}\n\n`{command}`, {datetime.date.today()}, {hardware()}; {stack}.\n\n{text}\n<!-- end {part} -->"
+    heading = f"## {part}\n\n`{command}`, {datetime.date.today()}, {hardware()}; {stack}."
+    body = f"<!-- begin {part} -->\n{heading}\n\n{text}\n<!-- end {part} -->"
     pattern = re.compile(rf"<!-- begin {re.escape(part)} -->.*?<!-- end {re.escape(part)} -->", re.DOTALL)
     new = pattern.sub(lambda _: body, old) if pattern.search(old) else old.rstrip("\n") + "\n\n" + body
     _FILE.write_text(new.rstrip("\n") + "\n", encoding="utf-8")

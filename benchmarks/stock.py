@@ -131,10 +131,8 @@ class StockModel:
                 if name != "labels"
             }
             out = self.model(**inputs)
-            if isinstance(self.head, SpanHead):
-                logits = torch.stack([out.start_logits[0], out.end_logits[0]])
-            else:
-                logits = out.logits[0]
+            span = isinstance(self.head, SpanHead)
+            logits = torch.stack([out.start_logits[0], out.end_logits[0]]) if span else out.logits[0]
             results.append(Output(feature, logits.float().numpy()))
         return results
 

@@ -148,7 +148,8 @@ class NumpyModel:
 
     def losses(self, batch: NumpyBatch) -> tuple[np.ndarray, np.ndarray]:
         pairs = [self._loss(feature)[:2] for feature in batch.features]
-        return np.asarray([p[0] for p in pairs]), np.asarray([p[1] for p in pairs])
+        weights = np.asarray([feature.weight for feature in batch.features])
+        return weights * np.asarray([p[0] for p in pairs]), weights * np.asarray([p[1] for p in pairs])
 
     def outputs(self, batch: NumpyBatch) -> list[Output]:
         results = []

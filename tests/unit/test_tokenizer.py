@@ -14,12 +14,16 @@ TEXTS = [
     "It isn't far: 3.5 km to naïve cafés!",
     "我用 Python 写 北京 東京タワー",
     "hello  world (again) and again",
+    "😀😀 so near, 𝒳 e\u0301, the old river 😀",
 ]
 SENTENCES = [
     ["Ada", "isn't", "in", "York", "(", "3.5", ")", "!"],
     ["我", "用", "Python", "写", "。"],
     ["New York", "-", "naïve", "cafés", "U.S.-based", "😀"],
     ["x"],
+    ["\u200e", "x", "\u200b", "\ufffd"],
+    ["[SEP]", "</s>", "<mask>", "x"],
+    ["\u200e"],
 ]
 
 
@@ -130,6 +134,15 @@ def test_a_text_becomes_the_tokens_and_offsets_that_transformers_gives(tokenizer
         expected = hub(text, add_special_tokens=False, return_offsets_mapping=True)
         assert found.ids.tolist() == expected["input_ids"]
         assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == expected["offset_mapping"]
+
+
+def test_offsets_count_code_points(tokenizer):
+    text = TEXTS[-1]
+    (tokens,) = tokenizer.tokenize([text])
+    covered = {place for start, end in zip(tokens.starts, tokens.ends, strict=True) for place in range(start, end)}
+    # BERT drops the accent, and with it its place.
+    assert {place for place, character in enumerate(text) if not character.isspace() and character != "\u0301"} <= covered
+    assert max(tokens.ends) == len(text)
 
 
 @pytest.mark.parametrize("pair", [False, True])

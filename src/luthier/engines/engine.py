@@ -111,11 +111,6 @@ class Model(Protocol):
     def load_state(self, folder: Path) -> None:
         """Take up a state written by ``save_state``: training continues to the same bits."""
 
-    def snapshot(self) -> Any:
-        """Return a copy of the trainable weights in memory, for going back to the best or last good state."""
-
-    def restore(self, snapshot: Any) -> None: ...
-
 
 class Engine(Protocol):
     """A toolchain. ``methods`` lists the tuning methods that it has, with their options' defaults and types."""

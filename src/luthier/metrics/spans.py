@@ -7,15 +7,19 @@ do not overlap.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 Span = tuple[int, int, str]
 
 OUTSIDE = "O"
-KINDS = ("boundary", "type", "missed", "spurious")
+KINDS = ("boundary", "type", "both", "missed", "spurious")
+SCHEMES = ("IOB2", "IOB1", "BIOES", "BILOU", "BMES")
 
 _BEGIN = "BSU"
 _END = "ELSU"
 _PREFIXES = "BIMELSU"
+# The prefixes of an entity: alone, first, inside, last. In IOB1 one that directly follows another of its label begins with B.
+_PATTERNS = {"IOB2": "BBII", "IOB1": "IIII", "BIOES": "SBIE", "BILOU": "UBIL", "BMES": "SBME"}
 
 
 def tag_parts(tag: str) -> tuple[str, str]:
@@ -64,6 +68,27 @@ def spans_of_tags(tags: Sequence[str]) -> list[Span]:
     return spans
 
 
+def schemes_of_tags(tags: Sequence[str], spans: Sequence[Span]) -> tuple[str, ...]:
+    """Return the SCHEMES in which exactly these tags are written for their entities (see :func:`spans_of_tags`).
+
+    All of them where there is no entity; none where the tags break every scheme, as ``O I-PER B-LOC`` does.
+    """
+    prefixes = [tag[0] for tag in tags]
+    return tuple(scheme for scheme in SCHEMES if _prefixes(spans, len(tags), scheme) == prefixes)
+
+
+def _prefixes(spans: Sequence[Span], num_words: int, scheme: str) -> list[str]:
+    alone, first, inside, last = tuple(_PATTERNS[scheme])
+    prefixes = [OUTSIDE] * num_words
+    for start, end, _ in spans:
+        prefixes[start:end] = alone if end == start + 1 else first + inside * (end - start - 2) + last
+    if scheme == "IOB1":
+        for (_, end, label), (start, _, other) in pairwise(spans):
+            if start == end and other == label:
+                prefixes[start] = "B"
+    return prefixes
+
+
 def tags_of_spans(spans: Iterable[Span], num_words: int) -> list[str]:
     """Return the IOB2 tags of entities in words."""
     tags = [OUTSIDE] * num_words
@@ -87,14 +112,19 @@ def error_kinds(gold: Iterable[Span], predicted: Iterable[Span]) -> dict[str, in
     """Return how many errors of each kind a row has; kinds without any are left out.
 
     Each gold entity that was not found counts once: ``boundary`` where a predicted one with its label overlaps it,
-    else ``type`` where one with another label does, else ``missed``. A predicted entity that overlaps no gold one
-    is ``spurious``.
+    ``type`` where one with its borders has another label, ``both`` where one overlaps it with other borders and
+    another label, else ``missed``. A predicted entity that overlaps no gold one is ``spurious``.
     """
     wanted, found = set(gold), set(predicted)
     counts = dict.fromkeys(KINDS, 0)
     for start, end, label in wanted - found:
-        labels = {other for left, right, other in found if left < end and right > start}
-        counts["boundary" if label in labels else "type" if labels else "missed"] += 1
+        near = [span for span in found if span[0] < end and span[1] > start]
+        if not near:
+            counts["missed"] += 1
+        elif any(span[2] == label for span in near):
+            counts["boundary"] += 1
+        else:
+            counts["type" if near[0][:2] == (start, end) else "both"] += 1
     for start, end, _ in found - wanted:
         counts["spurious"] += not any(left < end and right > start for left, right, _ in wanted)
     return {kind: count for kind, count in counts.items() if count}

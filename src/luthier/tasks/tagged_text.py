@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from luthier.data.rows import Row
-from luthier.metrics.spans import Span, spans_of_tags, tags_of_spans
+from luthier.metrics.spans import Span, schemes_of_tags, spans_of_tags, tags_of_spans
 from luthier.tasks.task import Prediction
 from luthier.tasks.words import join_words, words_of
 
 INSIDE_WORD = "a span begins or ends inside a word"
 TRIMMED = "white space at the borders of a span left out"
+NO_SCHEME = "the tags follow no scheme strictly; read as conlleval reads them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class TaggedText:
         words: (start, end) of each, in code points, ascending.
         entities: (start, end, label), ascending; each begins and ends with a word. None without gold.
         remark: for the ledger.
+        schemes: those in which the row's tags are written; None without tags.
     """
 
     text: str
     words: tuple[tuple[int, int], ...]
     entities: tuple[Span, ...] | None = None
     remark: str = ""
+    schemes: tuple[str, ...] | None = field(default=None, compare=False)
 
 
 def from_tokens(row: Row) -> TaggedText:
@@ -55,7 +58,9 @@ def from_tokens(row: Row) -> TaggedText:
     except ValueError as error:
         what = f'found the tag "{error}", expected O or a name such as B-PER (IOB1, IOB2, BIOES, BILOU)'
         raise row.error(what, column="tags") from error
-    return TaggedText(text, words, tuple((words[start][0], words[end - 1][1], label) for start, end, label in spans))
+    entities = tuple((words[start][0], words[end - 1][1], label) for start, end, label in spans)
+    schemes = schemes_of_tags(tags, spans)
+    return TaggedText(text, words, entities, "" if schemes else NO_SCHEME, schemes)
 
 
 def from_text(row: Row) -> TaggedText:
@@ -79,8 +84,11 @@ def from_text(row: Row) -> TaggedText:
 
 def _span(item: Any, text: str, row: Row, remarks: dict[str, None]) -> Span:
     """Return one span of a row, without white space at its borders."""
+    if isinstance(item, list) and len(item) == 3:
+        item = dict(zip(("start", "end", "label"), item, strict=True))
     if not isinstance(item, Mapping) or not {"start", "end", "label"} <= item.keys():
-        raise row.error(f"found {json.dumps(item, default=str)}, expected {{start, end, label}}", column="spans")
+        what = f"found {json.dumps(item, default=str)}, expected {{start, end, label}} or [start, end, label]"
+        raise row.error(what, column="spans")
     start, end, label = item["start"], item["end"], item["label"]
     if type(start) is not int or type(end) is not int or not isinstance(label, str) or not label.strip():
         raise row.error(f"found {json.dumps(item, default=str)}, expected two whole numbers and a name", column="spans")

@@ -24,7 +24,7 @@ from luthier.data.rows import Row
 from luthier.errors import InputError
 from luthier.heads import IGNORED, TokenHead
 from luthier.metrics import classification as metrics
-from luthier.metrics.spans import KINDS, OUTSIDE, Span, error_kinds, span_counts, tag_parts
+from luthier.metrics.spans import KINDS, OUTSIDE, SCHEMES, Span, error_kinds, span_counts, tag_parts
 from luthier.tasks.tagged_text import INSIDE_WORD, TaggedText, entities_of, entity_record, from_text, from_tokens, tags_of
 from luthier.tasks.task import Baseline, Column, Counts, Excerpt, Mark, Output, Prediction, Table, Task, learned
 from luthier.tokenizer import Tokenizer, WordTokens
@@ -37,6 +37,7 @@ class TokenClassification(Task[TaggedText]):
     Attributes:
         stride: tokens that neighbouring windows of a long text share, at most half a window.
         labels: learned, the names of the classes: ``O``, and ``B-X`` and ``I-X`` of each label.
+        scheme: learned, the scheme in which the tags of most rows are written; empty without tags. All are read alike.
     """
 
     name: ClassVar[str] = "token-classification"
@@ -45,11 +46,18 @@ class TokenClassification(Task[TaggedText]):
         Column("tokens", False, "the words, a list", ("words",)),
         Column("text", False, "the text, where there are no words", ("sentence",)),
         Column("tags", False, "a tag for each word: IOB1, IOB2, BIOES or BILOU", ("ner_tags", "labels"), gold=True),
-        Column("spans", False, "the entities of the text: a list of {start, end, label}", ("entities",), gold=True),
+        Column(
+            "spans",
+            False,
+            "the entities of the text: a list of {start, end, label} or [start, end, label]",
+            ("entities",),
+            gold=True,
+        ),
     )
 
     stride: int = 64
     labels: tuple[str, ...] = learned(())
+    scheme: str = learned("")
 
     def __post_init__(self) -> None:
         if self.stride < 0:
@@ -70,12 +78,16 @@ class TokenClassification(Task[TaggedText]):
         return from_text(row)
 
     def fit(self, examples: Iterable[TaggedText]) -> Self:
-        labels = {label for example in examples for _, _, label in example.entities or ()}
+        labels: set[str] = set()
+        schemes: Counter[str] = Counter()
+        for example in examples:
+            labels.update(label for _, _, label in example.entities or ())
+            schemes.update(_schemes(example))
         if not labels:
             what = "there is no entity in any row, so there is nothing to learn"
             raise InputError(what, where="data.train", fix="Is this the right column of tags?")
         classes = [f"{prefix}-{label}" for label in sorted(labels) for prefix in "BI"]
-        return replace(self, labels=(OUTSIDE, *classes))
+        return replace(self, labels=(OUTSIDE, *classes), scheme=_most(schemes))
 
     def adopt(self, config: Mapping[str, Any]) -> Self:
         """Take over the names of the classes; one without a prefix (``PER``) means any word inside.
@@ -137,7 +149,8 @@ class TokenClassification(Task[TaggedText]):
             rows.append((label, precision, recall, metrics.f1(tp, fp, fn), int(tp + fn)))
         kinds = tuple((kind, int(total.get(f"~error/{kind}", 0.0))) for kind in KINDS)
         note = (
-            "boundary: found with other borders; type: another label there; missed: nothing there; spurious: no entity there."
+            "boundary: found with other borders; type: with another label; both: with other borders and another label; "
+            "missed: nothing there; spurious: no entity there."
         )
         return (
             Table("By label", ("label", "precision", "recall", "F1", "entities"), tuple(rows)),
@@ -183,14 +196,19 @@ class TokenClassification(Task[TaggedText]):
     def notes(self, examples: Iterable[TaggedText], split: str) -> Sequence[str]:
         known = set(self._names)
         unknown: Counter[str] = Counter()
+        schemes: Counter[str] = Counter()
         inside = 0
         for example in examples:
             unknown.update(label for _, _, label in example.entities or () if label not in known)
+            schemes.update(_schemes(example))
             inside += INSIDE_WORD in example.remark
         notes = [
             f'{split}: the label "{label}" of {count} entities is unknown to training; they count as missed.'
             for label, count in unknown.most_common()
         ]
+        scheme = _most(schemes)
+        if self.scheme and scheme and schemes[self.scheme] < schemes[scheme]:
+            notes.append(f"{split}: the tags are written in {scheme}, those of training in {self.scheme}; both are read.")
         if inside:
             notes.append(
                 f"{split}: in {inside} rows an entity begins or ends inside a word; prediction will not cut words there."
@@ -205,6 +223,15 @@ class TokenClassification(Task[TaggedText]):
 
 def _spans(prediction: Prediction) -> list[Span]:
     return [(entity["start"], entity["end"], entity["label"]) for entity in prediction["entities"]]
+
+
+def _schemes(example: TaggedText) -> Sequence[str]:
+    """Return the schemes that a row speaks for: rows without an entity speak for none."""
+    return example.schemes or () if example.entities else ()
+
+
+def _most(schemes: Mapping[str, int]) -> str:
+    return max(SCHEMES, key=lambda scheme: schemes.get(scheme, 0)) if schemes else ""
 
 
 def _listed(text: str, spans: Iterable[Span]) -> str:

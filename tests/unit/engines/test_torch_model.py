@@ -148,14 +148,15 @@ def test_recomputed_activations_draw_the_same_dropout(tmp_path: Path) -> None:
     assert norms[1] == pytest.approx(norms[0], rel=1e-5)
 
 
-def test_a_snapshot_brings_the_weights_back(tmp_path: Path) -> None:
+def test_a_saved_state_brings_the_weights_back(tmp_path: Path) -> None:
     features = tiny_features(HEAD, LENGTHS)
     model = load(save_tiny(tmp_path, "bert", HEAD), used_ids=np.arange(60))
-    before, snapshot = logits_of(model, features), model.snapshot()
+    before = logits_of(model, features)
+    model.save_state(tmp_path / "state")
     short = [f for f in tiny_features(HEAD, [4, 6]) if not f.arrays["input_ids"].__setitem__(slice(None), 7)]
     step(model, short)
     assert not np.array_equal(before, logits_of(model, features))
-    model.restore(snapshot)
+    model.load_state(tmp_path / "state")
     np.testing.assert_array_equal(before, logits_of(model, features))
 
 

@@ -1,10 +1,11 @@
 import random
 import warnings
+from itertools import pairwise
 
 import pytest
 
 from luthier.metrics import classification as metrics
-from luthier.metrics.spans import error_kinds, span_counts, spans_of_tags, tag_parts, tags_of_spans
+from luthier.metrics.spans import SCHEMES, error_kinds, schemes_of_tags, span_counts, spans_of_tags, tag_parts, tags_of_spans
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -41,6 +42,44 @@ WANTED = [(1, 3, "PER"), (3, 4, "PER"), (5, 6, "LOC"), (6, 8, "PER")]
 )
 def test_the_same_entities_are_read_from_every_scheme(tags):
     assert spans_of_tags(tags.split()) == WANTED
+
+
+RULES = {
+    "IOB2": {"O": "O B", "B": "O B I", "I": "O B I"},
+    "BIOES": {"O": "O B S", "B": "I E", "I": "I E", "E": "O B S", "S": "O B S"},
+    "BILOU": {"O": "O B U", "B": "I L", "I": "I L", "L": "O B U", "U": "O B U"},
+    "BMES": {"O": "O B S", "B": "M E", "M": "M E", "E": "O B S", "S": "O B S"},
+}
+
+
+def allowed(tags: list[str], scheme: str) -> bool:
+    """Walk through the tags, asking of each neighbour whether it may follow: an oracle for schemes_of_tags."""
+    parts = [("O", ""), *(tag_parts(tag) for tag in tags), ("O", "")]
+    for (before, label), (after, other) in pairwise(parts):
+        if scheme == "IOB1":
+            if after not in "OIB" or (after == "B" and (before == "O" or label != other)):
+                return False
+            continue
+        if before not in RULES[scheme] or after not in RULES[scheme][before].split():
+            return False
+        if after in "IMEL" and label != other:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("prefixes", ["BI", "BIES", "BILU", "BMES"])
+def test_a_row_of_tags_names_the_schemes_that_allow_it(prefixes):
+    rng = random.Random(2)
+    seen = set()
+    for _ in range(3000):
+        labels = rng.sample(LABELS, rng.choice([1, 1, 2]))
+        tags = ["O" if rng.random() < 0.3 else f"{rng.choice(prefixes)}-{rng.choice(labels)}" for _ in range(rng.randint(1, 5))]
+        expected = tuple(scheme for scheme in SCHEMES if allowed(tags, scheme))
+        assert schemes_of_tags(tags, spans_of_tags(tags)) == expected
+        seen.add(expected)
+    assert () in seen
+    assert SCHEMES in seen
+    assert len(seen) > 2
 
 
 def test_bmes_marks_the_inside_with_m():
@@ -95,7 +134,8 @@ def test_the_figures_equal_those_of_seqeval(seed):
         ([], [(0, 4, "A")], {"spurious": 1}),
         ([(0, 4, "A")], [(0, 6, "A")], {"boundary": 1}),
         ([(0, 4, "A")], [(0, 4, "B")], {"type": 1}),
-        ([(0, 4, "A")], [(2, 6, "B")], {"type": 1}),
+        ([(0, 4, "A")], [(2, 6, "B")], {"both": 1}),
+        ([(0, 6, "A")], [(0, 3, "B"), (3, 6, "C")], {"both": 1}),
         ([(0, 9, "A")], [(0, 4, "B"), (5, 9, "A")], {"boundary": 1}),
         ([(0, 4, "A"), (5, 9, "A")], [(0, 9, "A")], {"boundary": 2}),
         ([(0, 4, "A")], [(4, 6, "A")], {"missed": 1, "spurious": 1}),

@@ -6,12 +6,11 @@ import pytest
 
 from luthier.baselines.token_classification import MostFrequentTag
 from luthier.data.rows import Row
-from luthier.errors import InputError, RowError
+from luthier.errors import InputError
 from luthier.heads import IGNORED
-from luthier.tasks.tagged_text import INSIDE_WORD, TRIMMED, TaggedText, entities_of
+from luthier.tasks.tagged_text import TaggedText, entities_of
 from luthier.tasks.task import Output
 from luthier.tasks.token_classification import TokenClassification
-from luthier.tasks.words import join_words, words_of
 from tiny_tokenizer import tiny_tokenizer
 
 tokenizer = pytest.fixture(scope="module")(tiny_tokenizer)
@@ -39,100 +38,36 @@ def cut(text: str, places) -> list[str]:
     return [text[start:end] for start, end in places]
 
 
-def test_words_and_tags_become_a_text_with_character_spans():
-    example = parsed(tokens=["In", "New", "York", "."], tags=["O", "B-LOC", "I-LOC", "O"])
-    assert example.text == "In New York ."
-    assert cut(example.text, example.words) == ["In", "New", "York", "."]
-    assert example.entities == ((3, 11, "LOC"),)
-
-
-def test_no_blank_stands_between_two_chinese_or_japanese_characters():
-    text, places = join_words(["我", "在", "北京", "，", "用", "Python", "3", "写", "한국", "어"])
-    assert text == "我在北京，用 Python 3 写 한국 어"
-    assert cut(text, places) == ["我", "在", "北京", "，", "用", "Python", "3", "写", "한국", "어"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("It's 3.5%  now.", ["It", "'", "s", "3", ".", "5", "%", "now", "."]),
-        ("我用Python3写。", ["我", "用", "Python3", "写", "。"]),
-        ("東京タワー", ["東", "京", "タ", "ワ", "ー"]),
-        ("cafe\u0301s hier", ["cafe\u0301s", "hier"]),
-        ("हिन्दी में", ["हिन्दी", "में"]),
-        ("a😀 b", ["a", "😀", "b"]),
-        ("ไป", ["ไ", "ป"]),
-    ],
-)
-def test_a_text_is_cut_into_words(text, words):
-    assert cut(text, words_of(text)) == words
-
-
-def test_a_text_with_spans_gives_what_tagged_words_give():
-    by_spans = parsed(text="ada lives in rome", spans=[span(13, 17), span(0, 3, "PER")])
-    assert by_spans == tagged("ada/B-PER lives/O in/O rome/B-LOC")
-
-
-def test_a_span_may_begin_inside_a_word_and_the_row_says_so():
-    example = parsed(text="the iPhone7", spans=[span(4, 10, "THING")])
-    assert cut(example.text, example.words) == ["the", "iPhone", "7"]
-    assert example.remark == INSIDE_WORD
-    assert "inside a word" in fitted(example).notes([example], "test")[0]
-
-
-def test_white_space_at_the_borders_of_a_span_is_left_out_and_the_row_says_so():
-    example = parsed(text="in rome now", spans=[span(2, 8)])
-    assert example.entities == ((3, 7, "LOC"),)
-    assert example.remark == TRIMMED
-
-
-@pytest.mark.parametrize("values", [{"text": "in rome"}, {"tokens": ["in", "rome"]}, {"text": "in rome", "spans": None}])
-def test_a_row_for_prediction_has_no_gold(values):
-    example = parsed(**values)
-    assert example.entities is None
-    assert TokenClassification().gold(example) is None
-
-
-def test_a_row_without_entities_has_gold():
-    assert TokenClassification().gold(parsed(text="in town", spans=[])) == {"entities": []}
-    assert TokenClassification().gold(tagged("in/O town/O")) == {"entities": []}
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({}, "there are neither tokens nor a text"),
-        ({"tokens": []}, 'column "tokens": found nothing'),
-        ({"tokens": "a b"}, 'found "a b", expected a list of words'),
-        ({"tokens": ["a", ""]}, "word 2 is nothing"),
-        ({"tokens": ["a", " \t"]}, "word 2 is"),
-        ({"tokens": ["a", 7]}, "word 2 is 7"),
-        ({"tokens": ["a"], "tags": ["O", "O"]}, 'column "tags": 2 tags for 1 tokens'),
-        ({"tokens": ["a"], "tags": "O"}, 'found "O", expected a list of tags'),
-        ({"tokens": ["a"], "tags": [3]}, "tag 1 is 3, expected a name"),
-        ({"tokens": ["a"], "tags": ["PER"]}, 'found the tag "PER"'),
-        ({"text": " "}, 'column "text": the text is empty'),
-        ({"text": "a", "tags": ["O"]}, "no tokens that they belong to"),
-        ({"text": "a b", "spans": "LOC"}, 'column "spans": found "LOC"'),
-        ({"text": "a b", "spans": [[0, 1, "LOC"]]}, "expected {start, end, label}"),
-        ({"text": "a b", "spans": [span(0, 4)]}, "0 to 4 does not lie in the text of 3"),
-        ({"text": "a b", "spans": [span(-1, 1)]}, "does not lie"),
-        ({"text": "a b", "spans": [span(1, 1)]}, "does not lie"),
-        ({"text": "a b", "spans": [span(1, 2)]}, "1 to 2 is blank"),
-        ({"text": "a b", "spans": [span(0, 1), span(0, 3)]}, "the spans at 0 and 0 overlap"),
-        ({"text": "a b", "spans": [span(0, "1")]}, "expected two whole numbers"),
-        ({"text": "a b", "spans": [span(0, 1, "")]}, "expected two whole numbers and a name"),
-        ({"text": "a b", "spans": [span(0, 1, text="b")]}, 'stands "a", not "b"'),
-    ],
-)
-def test_a_row_that_cannot_be_used_names_file_line_and_reason(values, said):
-    with pytest.raises(RowError, match=r"^a\.jsonl:3: ") as caught:
-        parsed(**values)
-    assert said in str(caught.value)
-
-
 def test_classes_are_learned_in_order():
     assert fitted().labels == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+
+
+@pytest.mark.parametrize(
+    ("sentences", "scheme"),
+    [
+        (["ada/B-PER bob/I-PER", "rome/B-LOC"], "IOB2"),
+        (["ada/I-PER bob/B-PER", "rome/I-LOC"], "IOB1"),
+        (["ada/B-PER bob/E-PER", "rome/S-LOC"], "BIOES"),
+        (["ada/B-PER bob/L-PER", "rome/U-LOC"], "BILOU"),
+        (["in/O"] * 3 + ["rome/I-LOC"], "IOB1"),
+        (["rome/B-LOC", "ada/B-PER", "rome/I-LOC"], "IOB2"),
+    ],
+)
+def test_the_scheme_of_the_tags_is_learned_and_the_classes_are_iob2_in_any_case(sentences, scheme):
+    task = fitted(*map(tagged, sentences))
+    assert task.scheme == scheme
+    assert {label[0] for label in task.labels} == set("OBI")
+
+
+def test_rows_with_spans_have_no_scheme():
+    assert fitted(parsed(text="in rome", spans=[span(3, 7)])).scheme == ""
+
+
+def test_a_split_in_another_scheme_is_read_and_said():
+    task = fitted(tagged("ada/B-PER lives/O in/O rome/B-LOC"))
+    other = tagged("ada/I-PER bob/B-PER")
+    assert task.notes([other], "test") == ["test: the tags are written in IOB1, those of training in IOB2; both are read."]
+    assert task.notes([tagged("in/O"), tagged("rome/B-LOC")], "test") == []
 
 
 def test_rows_without_any_entity_teach_nothing():
@@ -273,6 +208,11 @@ def test_a_label_that_training_has_not_seen_is_masked_missed_and_named(tokenizer
     assert ("ORG", 0.0, 0.0, 0.0, 1) in task.tables(total)[0].rows
 
 
+def test_entities_that_begin_inside_a_word_are_noted():
+    example = parsed(text="the iPhone7", spans=[span(4, 10, "THING")])
+    assert "inside a word" in fitted(example).notes([example], "test")[0]
+
+
 def test_tables_show_each_label_and_each_kind_of_error():
     task = fitted()
     example = tagged("ada/B-PER lives/O in/O rome/B-LOC")
@@ -280,7 +220,7 @@ def test_tables_show_each_label_and_each_kind_of_error():
     by_label, by_kind = task.tables(total)
     assert by_label.rows == (("LOC", 0.0, 0.0, 0.0, 1), ("PER", 0.0, 0.0, 0.0, 1))
     assert by_kind.kind == "bars"
-    assert by_kind.rows == (("boundary", 1), ("type", 1), ("missed", 0), ("spurious", 1))
+    assert by_kind.rows == (("boundary", 1), ("type", 1), ("both", 0), ("missed", 0), ("spurious", 1))
 
 
 def test_the_figures_of_a_split_equal_those_of_seqeval():

@@ -153,19 +153,13 @@ class TorchModel:
 
     def load_state(self, folder: Path) -> None:
         weights, optimizer, step = read_state(folder, {name: value.shape for name, value in self._trained().items()})
-        self.restore(weights)
+        with torch.no_grad():
+            for name, value in self._trained().items():
+                value.copy_(weights[name])
+        self._stale = True
         if self._optimizer is not None:
             self._optimizer.load(optimizer)
         self._step = step
-
-    def snapshot(self) -> Any:
-        return {name: value.detach().clone() for name, value in self._trained().items()}
-
-    def restore(self, snapshot: Any) -> None:
-        with torch.no_grad():
-            for name, value in self._trained().items():
-                value.copy_(snapshot[name])
-        self._stale = True
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
