@@ -124,7 +124,7 @@ def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: C
         observer.data(summarize_splits(prepared.entries), prepared.findings, notes)
         observer.stage("loading the model")
         model = assembly.load(prepared)
-        observer.settings(assembly.config.flat(), model.facts)
+        observer.settings(assembly.described(), {**model.facts, **prepared.task.lessons()})
         finished = _fit(context, model, resume)
         task = _calibrate(context, model)
         model.save(folder.model)
@@ -234,7 +234,7 @@ def check(
         notes = [*prepared.notes, *([] if "validation" in prepared.splits else [NO_VALIDATION])]
         observer.data(splits, prepared.findings, notes)
         model = assembly.load(prepared)
-        observer.settings(assembly.config.flat(), model.facts)
+        observer.settings(assembly.described(), {**model.facts, **prepared.task.lessons()})
         estimated = estimate(model, prepared, assembly.settings())
     return {
         "config": assembly.config.flat(),

@@ -72,6 +72,11 @@ class Assembly:
             self.source.folder, prepared.task.head, device=self.config.device, precision=train.precision, setup=setup
         )
 
+    def described(self) -> dict[str, str]:
+        """Return the resolved config under dotted paths, with the place where the model was found."""
+        source = self.source
+        return {**self.config.flat(), "model": f"{source.name} ({source.found_as}: {source.folder})"}
+
     def settings(self) -> Settings:
         """Return what the loop needs of the ``train`` section."""
         train = self.config.train

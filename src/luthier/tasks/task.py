@@ -223,6 +223,17 @@ class Task(ABC, Generic[E]):
         """
         return tokenizer.limit_for(self.max_tokens, default=512)
 
+    def lessons(self) -> dict[str, str]:
+        """Return what was learned from the training split, for people: long lists are cut."""
+        said: dict[str, str] = {}
+        for field_ in dataclasses.fields(self):
+            value = getattr(self, field_.name)
+            if field_.metadata.get("learned") and value != field_.default:
+                values = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+                more = f" and {len(values) - 12} more" if len(values) > 12 else ""
+                said[f"learned {field_.name}"] = ", ".join(values[:12]) + more
+        return said
+
     def to_json(self) -> dict[str, Any]:
         """Return name, options and learned values as plain JSON."""
         return {"name": self.name, **{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
