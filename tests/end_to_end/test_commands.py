@@ -120,7 +120,7 @@ def test_predict_from_arguments_stdin_and_files(trained: Path, workplace: Path, 
     with (workplace / "out.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(listed) == 60
-    assert [row["predicted_label"] for row in rows] == [line["label"] for line in listed]
+    assert [row["label"] for row in rows] == [line["label"] for line in listed]
     run("predict", "run", "--input", str(tables / "test.csv"), "--output", "out.csv", cwd=workplace, code=2)
 
 
@@ -167,8 +167,8 @@ def test_a_stopped_run_resumes_to_the_same_bits(settings: list[str], workplace: 
     if not straight.exists():
         run("train", *values, "output=straight", cwd=workplace)
     output = f"stopped-{number.name}"
-    process = subprocess.Popen([*LUTHIER, "train", *values, f"output={output}"], cwd=workplace, stderr=subprocess.PIPE, text=True,
-                               stdout=subprocess.DEVNULL)  # fmt: skip
+    command = [*LUTHIER, "train", *values, f"output={output}"]
+    process = subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     checkpoints = workplace / output / "checkpoints"
     deadline = time.time() + 120
     while not list(checkpoints.glob("step-*/manifest.json")) and time.time() < deadline and process.poll() is None:

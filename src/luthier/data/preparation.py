@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,13 @@ class _Read:
 def read_rows(source: Source, task: Task[Any], columns: Mapping[str, str], *, gold: bool) -> Iterator[Row | RowError]:
     """Yield a source's rows under the task's roles; a bad row comes as its error.
 
-    Without ``gold`` the columns of the answer may be missing.
+    Without ``gold`` the columns of the answer are not read: a flaw in them is no matter for prediction.
 
     Raises:
         InputError: a required column is missing, or the file is damaged.
     """
-    roles = tuple(role if gold else replace(role, required=role.required and not role.gold) for role in task.columns)
+    roles = tuple(role for role in task.columns if gold or not role.gold)
+    columns = {role: column for role, column in columns.items() if gold or role not in {r.name for r in task.columns if r.gold}}
     mapping: Mapping[str, str] | None = None
     for row in source.rows():
         if isinstance(row, RowError):
@@ -259,7 +260,8 @@ def _entries(split: Split, features: FeatureStore, remarks: Sequence[str]) -> It
     for position, (tokens, targets, cut) in enumerate(counts):
         row = split.row(position)
         if not present[position]:
-            yield Entry(row.file, row.line, split.name, "skipped", remarks[position] or NOTHING_TO_LEARN)
+            reason = "; ".join(part for part in (NOTHING_TO_LEARN, remarks[position]) if part)
+            yield Entry(row.file, row.line, split.name, "skipped", reason)
         elif cut:
             reason = "; ".join(part for part in (remarks[position], "longer than max_tokens") if part)
             yield Entry(row.file, row.line, split.name, "truncated", reason, tokens, targets, cut)
