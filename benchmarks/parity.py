@@ -85,13 +85,17 @@ def main() -> None:
             if not options.names or workload.name in options.names:
                 rows.append(compare(workload, Path(folder), seeds=options.seeds, rows=options.rows))
                 print(" | ".join(rows[-1]), flush=True)
+                report(rows, options, minutes=(time.perf_counter() - began) / 60)
+    if any(row[-1] == "WORSE" for row in rows):
+        sys.exit(1)
+
+
+def report(rows: list[list[str]], options: argparse.Namespace, *, minutes: float) -> None:
+    """Write the table of the workloads that are done."""
     columns = ["work", "metric", "updates", "Luthier", "stock Trainer", "difference (95%, paired)", "verdict"]
-    minutes = (time.perf_counter() - began) / 60
     how = f"MiniLM, float32, {options.seeds} seeds pooled, {options.rows} test rows at most; {minutes:.0f} minutes."
     text = f"{how}\n\n{table(columns, rows)}"
     write("Scores against the stock Trainer", "make parity", text)
-    if any(row[-1] == "WORSE" for row in rows):
-        sys.exit(1)
 
 
 if __name__ == "__main__":

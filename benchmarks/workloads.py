@@ -68,10 +68,10 @@ def workloads(scratch: Path) -> list[Workload]:
                     "test": str(banking / "test.csv"),
                     "columns": {"text": "text", "label": "category"},
                 },
-                "train": {"batch": "32 examples", "learning_rate": 2e-4},
+                "train": {"batch": "32 examples", "learning_rate": 5e-4},
             },
             {"auto": 2.5, "float32": 1.7},
-            updates=120,
+            updates=180,
         ),
         Workload(
             "conll2003-4000",
@@ -81,7 +81,7 @@ def workloads(scratch: Path) -> list[Workload]:
                 "train": {"batch": "32 examples", "learning_rate": 2e-4},
             },
             {"auto": 2.5, "float32": 1.7},
-            updates=120,
+            updates=80,
         ),
         Workload(
             "squad-v1",
@@ -91,7 +91,7 @@ def workloads(scratch: Path) -> list[Workload]:
                 "train": {"batch": "8 examples", "learning_rate": 1e-4},
             },
             {"auto": 2.0, "float32": 1.3},
-            updates=70,
+            updates=50,
         ),
     ]
 

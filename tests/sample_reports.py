@@ -239,7 +239,7 @@ def answering() -> Report:
         headline="f1",
         created=base.created,
         verdict="Fine-tuning is not shown to be worth it: F1 0.688 (0.611 to 0.760) against 0.640 for sentence overlap; "
-        "the difference, 0.048 (-0.031 to 0.127), is within chance: the simpler method does as well.",
+        "the difference, 0.048 (-0.031 to 0.127), is within chance: these rows do not tell the two apart.",
         settings={**base.settings, "task": "question-answering", "output": "runs/medical answers"},
         facts=base.facts,
         splits=base.splits[:1],

@@ -133,6 +133,10 @@ def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: C
         observer.stage("scoring")
         proof = prove(model, prepared, predictions=folder.predictions)
         return _close(context, model, proof, finished)
+    except InputError:
+        if resume is None:
+            folder.discard()
+        raise
     finally:
         folder.end_work()
 

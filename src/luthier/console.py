@@ -39,7 +39,6 @@ MAX_TEXT = 160
 MAX_REASONS = 6
 MAX_PLACES = 3
 MAX_TABLE_ROWS = 30
-_BYTES = "_bytes"
 WIDE = 72
 """Columns of a terminal from which tables get more air."""
 
@@ -166,26 +165,26 @@ def show_evaluation(
                 _print(console, f"and {count(len(table.rows) - MAX_TABLE_ROWS)} more")
 
 
-def show_records(records: Iterable[Mapping[str, Any]], *, file: IO[str] | None = None) -> None:
-    """Print records one after the other: the first value as a title, the others under it."""
-    console = open_console(file)
-    for record in records:
-        (_, title), *rest = record.items()
-        _print(console, str(title), style="bold")
-        shown = [
-            (key, value) for key, value in rest if value not in (None, "", [], ()) and not (key.endswith(_BYTES) and not value)
-        ]
-        _pairs(console, {key.removesuffix(_BYTES).replace("_", " "): _plain(key, value) for key, value in shown})
-
-
 def show_samples(found: Sequence[Mapping[str, Any]], *, file: IO[str] | None = None) -> None:
-    """Print the sample models and data sets."""
-    show_records(found, file=file)
+    """Print the sample models and data sets, two lines each."""
+    console = open_console(file)
+    for kind, title in (("model", "Sample models"), ("data", "Sample data")):
+        _heading(console, title)
+        for item in (item for item in found if item["kind"] == kind):
+            about = item["description"] if kind == "model" else f"{item['task']}: {item['description']}"
+            size = f", {bytes_text(item['download_bytes'])}" if item["download_bytes"] else ""
+            here = "here" if item["fetched"] else f"luthier samples fetch {item['name']}"
+            _print(console, f"{item['name']:<18} {about}")
+            _print(console, f"{'':<18} {item['source']}{size}; licence {item['licence']}; {here}", style="dim")
 
 
 def show_doctor(found: Sequence[Any], *, file: IO[str] | None = None) -> None:
     """Print what this machine has and lacks; each item has ``to_json``."""
-    show_records([item.to_json() for item in found], file=file)
+    console = open_console(file)
+    for item in (item.to_json() for item in found):
+        _print(console, f"{item['state']:<8} {item['name']}: {item['detail']}")
+        if item["fix"]:
+            _print(console, f"         {item['fix']}")
 
 
 class ConsoleObserver(Observer):
@@ -236,6 +235,7 @@ class ConsoleObserver(Observer):
                 "time": f"{seconds_text(low)} to {seconds_text(high)}",
                 "memory": bytes_text(result["memory_bytes"]),
                 "speed": f"{count(result['tokens_per_second'])} tokens/s",
+                "loss now": f"{result['loss']:.3f} a target, before training",
             },
         )
 
@@ -298,11 +298,3 @@ def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str
     for row in rows:
         grid.add_row(*(Text(visible(cell)) for cell in row))
     console.print(grid)
-
-
-def _plain(key: str, value: Any) -> str:
-    if key.endswith(_BYTES):
-        return bytes_text(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

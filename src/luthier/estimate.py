@@ -23,7 +23,8 @@ def estimate(model: Model, prepared: Prepared, settings: Settings) -> dict[str, 
 
     Returns:
         ``steps``; ``seconds`` [low, high] of the whole run without start-up; ``memory_bytes``, the peak so far
-        with the step of the most tokens; ``tokens_per_second``.
+        with the step of the most tokens; ``tokens_per_second``; ``loss``, a target, before any training: about the
+        logarithm of the number of classes, or else look at the labels.
     """
     features = prepared.splits["train"].features
     if features is None:
@@ -32,13 +33,13 @@ def estimate(model: Model, prepared: Prepared, settings: Settings) -> dict[str, 
     epoch = plan.epoch(0)
     total = settings.duration.steps(len(epoch))
     probes = _heaviest_first(epoch, plan, features.lengths)[:_PROBES]
-    rates = []
+    rates, losses = [], []
     for step in probes:
         members = plan.micro_batches(step, settings.micro_tokens or model.micro_tokens)[0]
         batches = [model.collate([features[index] for index in indices]) for indices in members]
         denominator = float(sum(features.weights[index] for indices in members for index in indices)) or 1.0
         began = time.perf_counter()
-        model.accumulate(batches, denominator).item()
+        losses.append(model.accumulate(batches, denominator).item())
         model.update(0.0, None).item()
         rates.append(sum(batch.num_tokens for batch in batches) / (time.perf_counter() - began))
     rate = float(np.median(rates))
@@ -54,6 +55,7 @@ def estimate(model: Model, prepared: Prepared, settings: Settings) -> dict[str, 
         "seconds": [seconds / 1.3, seconds * 1.3],
         "memory_bytes": peak_memory_bytes(),
         "tokens_per_second": rate,
+        "loss": float(np.mean(losses)),
     }
 
 

@@ -114,6 +114,11 @@ class RunFolder:
         self.work.mkdir(parents=True)
         return self.work
 
+    def discard(self) -> None:
+        """Remove a folder in which nothing was trained yet, so that a refused run leaves nothing behind."""
+        if not self.events.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+
     def end_work(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
 

@@ -10,10 +10,11 @@ from luthier.console import (
     ConsoleObserver,
     open_console,
     show_data,
+    show_doctor,
     show_evaluation,
     show_next,
     show_predictions,
-    show_records,
+    show_samples,
     show_scores,
     show_settings,
 )
@@ -120,22 +121,26 @@ def test_an_evaluation_prints_scores_and_tables_but_no_grid():
     assert "Confusion" not in said
 
 
-def test_records_leave_out_what_is_empty():
-    said = lines(
-        show_records,
+def test_samples_are_listed_with_what_they_are_where_from_and_whether_here():
+    common = {"licence": "MIT", "source": "pack==1.0", "task": "any"}
+    said = words(
+        show_samples,
         [
-            {
-                "name": "minilm",
-                "what_it_is": "a BERT",
-                "files": ["a", "b"],
-                "ok": True,
-                "fix": "",
-                "size_bytes": 83e6,
-                "x_bytes": 0,
-            }
+            {**common, "name": "minilm", "kind": "model", "description": "a BERT", "download_bytes": 83e6, "fetched": True},
+            {**common, "name": "news", "kind": "data", "description": "stories", "download_bytes": 0, "fetched": False},
         ],
     )
-    assert said == ["minilm", "  what it is  a BERT", "  files       a, b", "  ok          yes", "  size        83 MB"]
+    assert "minilm a BERT" in said
+    assert "pack==1.0, 83 MB; licence MIT; here" in said
+    assert "news any: stories" in said
+    assert "luthier samples fetch news" in said
+
+
+def test_the_doctor_says_what_is_missing_and_how_to_get_it():
+    from luthier.doctor import Finding
+
+    said = lines(show_doctor, [Finding("python", "ok", "3.11"), Finding("datasets", "note", "not installed", "pip install x")])
+    assert said == ["ok       python: 3.11", "note     datasets: not installed", "         pip install x"]
 
 
 def test_a_stream_that_cannot_hold_a_character_does_not_end_the_run():
@@ -195,6 +200,8 @@ def test_an_observer_prints_a_whole_run_and_each_note_once():
 
 def test_an_estimate_gives_a_range():
     stream = io.StringIO()
-    ConsoleObserver(stream).estimate({"steps": 465, "seconds": [100, 160], "memory_bytes": 1.9e9, "tokens_per_second": 16000.2})
+    ConsoleObserver(stream).estimate(
+        {"steps": 465, "seconds": [100, 160], "memory_bytes": 1.9e9, "tokens_per_second": 16000.2, "loss": 1.1}
+    )
     assert "1 min 40 s to 2 min 40 s" in stream.getvalue()
     assert "1.9 GB" in stream.getvalue()

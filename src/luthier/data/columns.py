@@ -29,7 +29,7 @@ def map_columns(roles: Sequence[Column], found: Sequence[str], mapping: Mapping[
             if column in found:
                 result[role.name] = column
             elif role.required or role.gold:
-                problems.append(f'{where}: no column "{column}" for {role.name} (found: {", ".join(found)})')
+                problems.append(f'{where}: no column "{column}" for {role.name}. {did_you_mean(column, found)}')
             continue
         column = _by_name(role, found, taken={*result.values(), *mapping.values()})
         if column is not None:

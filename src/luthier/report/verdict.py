@@ -39,4 +39,6 @@ def verdict(
         return f"Fine-tuning was worth it: {against}; {text}, is beyond chance."
     if high < 0:
         return f"Fine-tuning was not worth it, it did worse than the simpler method: {against}; {text}, is beyond chance."
-    return f"Fine-tuning is not shown to be worth it: {against}; {text}, is within chance: the simpler method does as well."
+    return (
+        f"Fine-tuning is not shown to be worth it: {against}; {text}, is within chance: these rows do not tell the two apart."
+    )

@@ -16,7 +16,7 @@ def test_a_difference_beyond_chance_was_worth_it():
 def test_an_interval_that_holds_zero_is_within_chance():
     said = verdict("accuracy", OURS, OTHERS, {"tfidf_logistic_regression": (0.0, 0.04)})
     assert said.startswith("Fine-tuning is not shown to be worth it: ")
-    assert said.endswith("is within chance: the simpler method does as well.")
+    assert said.endswith("is within chance: these rows do not tell the two apart.")
 
 
 def test_a_model_that_lost_is_told_so():
