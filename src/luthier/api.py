@@ -87,10 +87,13 @@ def resume(run: str | Path, *overrides: str, observer: Observer | None = None) -
         raise InputError("this run has finished", where=str(folder.path), fix="Start another one from its config.yaml.")
     assembly = assemble(load_config(folder.path / "config.yaml", overrides))
     checkpoints = Checkpoints(folder.checkpoints, keep=assembly.config.train.keep)
+    observer = observer or Observer()
+    for damaged in checkpoints.damaged():
+        observer.stage(f"passing over {damaged}, which is not whole")
     checkpoint = checkpoints.newest()
     if checkpoint is not None:
         _same_data(assembly.sources, checkpoint)
-    return _run(assembly, folder, observer or Observer(), resume=checkpoint)
+    return _run(assembly, folder, observer, resume=checkpoint)
 
 
 def _same_data(sources: Mapping[str, Source], checkpoint: Checkpoint) -> None:

@@ -195,6 +195,7 @@ def samples(
 def init(
     data: Annotated[Path, typer.Argument(help="A data file of yours.", metavar="DATA")],
     output: Annotated[Path | None, typer.Option(help="Where the YAML goes; default: the data's name with .yaml, here.")] = None,
+    format: Annotated[str | None, typer.Option(help="The file's format, when its name does not tell.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at a data file, propose task, columns and a config, and write the YAML."""
@@ -202,7 +203,7 @@ def init(
 
     output = output or Path(data.name.split(".")[0] + ".yaml")
     _refuse_existing(output)
-    proposal = propose(data)
+    proposal = propose(data, format=_format(format))
     output.write_text(proposal.yaml, encoding="utf-8")
     if as_json:
         _print_json({"config": proposal.config, "output": str(output), "explanation": list(proposal.explanation)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from luthier.data.preparation import Examples, Split
 from luthier.data.rows import Row
 from luthier.engines.engine import Model
-from luthier.errors import InputError
 from luthier.inference import outputs_of, windows
 from luthier.metrics import Score
 from luthier.metrics.bootstrap import Bootstrap, paired_interval
@@ -159,16 +158,3 @@ class _Worst:
 
     def sorted(self) -> list[Excerpt]:
         return [excerpt for _, _, excerpt in sorted(self._heap, key=lambda item: (-item[0], -item[1]))]
-
-
-def read_predictions(path: Path) -> Iterable[dict[str, Any]]:
-    """Yield the lines of a predictions file.
-
-    Raises:
-        InputError: the file is missing.
-    """
-    if not path.exists():
-        raise InputError("there are no predictions", where=str(path))
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield json.loads(line)

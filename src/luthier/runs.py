@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +211,3 @@ def metrics_json(
         "baselines": {who: {name: score.to_json() for name, score in metrics.items()} for who, metrics in baselines.items()},
         "signatures": dict(signatures),
     }
-
-
-def list_checkpoints(folder: Path) -> Sequence[Path]:
-    """Return the checkpoint folders of a run, oldest first."""
-    return sorted((folder / "checkpoints").glob("step-*"))

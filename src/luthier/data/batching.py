@@ -20,7 +20,7 @@ class Step:
 
     Attributes:
         epoch: from 0.
-        rows: int [R], the source rows in it.
+        rows: int [R], the source rows in it, numbered among those that have features.
         before: how many rows of this epoch came in earlier steps; with ``after`` it measures progress.
     """
 
@@ -65,23 +65,9 @@ class Plan:
         ends = [*cuts[1:], len(order)]
         return [Step(epoch, order[start:end], start) for start, end in zip(cuts, ends, strict=True)]
 
-    def steps(self, total: int) -> Iterator[Step]:
-        """Yield ``total`` steps, epoch after epoch."""
-        epoch = 0
-        while total > 0:
-            for step in self.epoch(epoch)[:total]:
-                total -= 1
-                yield step
-            epoch += 1
-
     def features(self, row: int) -> range:
         """Return the indices of the features of one row of a step."""
         return range(int(self._first[row]), int(self._ends[row]))
-
-    def source_rows(self, step: Step) -> np.ndarray:
-        """Return the source rows of a step, as the feature store numbers them."""
-        rows: np.ndarray = self._rows[step.rows]
-        return rows
 
     def micro_batches(self, step: Step, max_tokens: int, *, ranks: int = 1) -> list[list[list[int]]]:
         """Cut a step into micro-batches: ``[rank][micro-batch][feature index]``.
