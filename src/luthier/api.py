@@ -136,7 +136,7 @@ def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: C
         observer.stage("scoring")
         proof = prove(model, prepared, predictions=folder.predictions)
         return _close(context, model, proof, finished)
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         if resume is None:
             folder.discard()
         raise
