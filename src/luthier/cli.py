@@ -132,7 +132,7 @@ def predict(
     input: Annotated[
         str | None, typer.Option("--input", help="A file with one row each; without it and without texts, lines of stdin.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write here: .jsonl or .csv.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write here: .jsonl, .csv or .txt.")] = None,
     columns: Annotated[list[str] | None, typer.Option(help="role=column, where the names differ; may be repeated.")] = None,
     format: Annotated[str | None, typer.Option(help="The input's format, when its name does not tell.")] = None,
     encoding: Encoding = None,
