@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+LOWER_IS_BETTER = frozenset({"loss", "bits_per_byte", "perplexity", "copy_rate", "repetition"})
+
+
+def gain(metric: str, value: float) -> float:
+    """Return a value of a metric so that more is better."""
+    return -value if metric in LOWER_IS_BETTER else value
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One metric of one split.
