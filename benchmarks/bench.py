@@ -21,6 +21,7 @@ from benchmarks.results import table, write
 from benchmarks.stock import Rows, StepClock, stock_model, trainer
 from benchmarks.workloads import Workload, prepared, workloads
 from luthier.checkpoints import Checkpoints
+from luthier.heads import Seq2SeqHead
 from luthier.training import fit
 from luthier.units import Duration
 
@@ -106,7 +107,8 @@ class _Counting:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
-        self.lengths.append(len(row["input_ids"]))
+        target = len(row["labels"]) if isinstance(self.rows.head, Seq2SeqHead) else 0
+        self.lengths.append(len(row["input_ids"]) + target)
         return row
 
 
@@ -150,7 +152,8 @@ def main() -> None:
             if not options.names or workload.name in options.names:
                 rows += measure(workload, Path(folder), turns=options.turns, steps=options.steps)
     columns = ["work", "Luthier", "stock tokens/cpu s", "Luthier tokens/cpu s", "ratio (processor time)", "ratio (wall)", "bar"]
-    how = f"MiniLM; {torch.get_num_threads()} threads; {options.turns} turns of {options.steps} steps each."
+    how = "MiniLM, and a small decoder and translator with random weights; "
+    how += f"{torch.get_num_threads()} threads; {options.turns} turns of {options.steps} steps each."
     text = f"{how}\n\n{table(columns, rows)}"
     write("Useful tokens a second against the stock Trainer (float32, padded to the longest)", "make bench", text)
 

@@ -82,7 +82,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory(prefix="luthier-parity-") as folder:
         for workload in workloads(Path(folder)):
-            if not options.names or workload.name in options.names:
+            if workload.name in options.names or (not options.names and workload.updates):
                 rows.append(compare(workload, Path(folder), seeds=options.seeds, rows=options.rows))
                 print(" | ".join(rows[-1]), flush=True)
                 report(rows, options, minutes=(time.perf_counter() - began) / 60)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import Model
-from luthier.heads import Head, SequenceHead, SpanHead
+from luthier.heads import CausalHead, Head, Seq2SeqHead, SequenceHead, SpanHead
 from luthier.tasks.task import Output
 
 
@@ -42,6 +42,8 @@ def collator(tokenizer: Any, head: Head) -> Any:
     """Return the collator that pads to the longest of the batch."""
     if isinstance(head, SequenceHead | SpanHead):
         return transformers.DataCollatorWithPadding(tokenizer, padding="longest")
+    if isinstance(head, CausalHead | Seq2SeqHead):
+        return transformers.DataCollatorForSeq2Seq(tokenizer, padding="longest")
     return transformers.DataCollatorForTokenClassification(tokenizer, padding="longest")
 
 
@@ -67,6 +69,10 @@ def stock_model(folder: Path, head: Head, *, seed: int) -> Any:
         return transformers.AutoModelForQuestionAnswering.from_pretrained(folder, **options)
     if isinstance(head, SequenceHead):
         return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=head.num_labels, **options)
+    if isinstance(head, CausalHead):
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+    if isinstance(head, Seq2SeqHead):
+        return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, **options)
     return transformers.AutoModelForTokenClassification.from_pretrained(folder, num_labels=head.num_labels, **options)  # type: ignore[union-attr]
 
 
@@ -84,8 +90,12 @@ def trainer(
     clock: StepClock,
 ) -> Any:
     """Return a Trainer with the settings of a Luthier run."""
-    arguments = transformers.TrainingArguments(
+    smoothing = head.objective.label_smoothing if isinstance(head, Seq2SeqHead) else 0.0
+    kinds = (transformers.Seq2SeqTrainer, transformers.Seq2SeqTrainingArguments)
+    kind, arguments_kind = kinds if isinstance(head, Seq2SeqHead) else (transformers.Trainer, transformers.TrainingArguments)
+    arguments = arguments_kind(
         output_dir=str(out),
+        label_smoothing_factor=smoothing,
         per_device_train_batch_size=batch,
         learning_rate=rate,
         max_steps=steps,
@@ -100,7 +110,7 @@ def trainer(
         disable_tqdm=True,
         logging_strategy="no",
     )
-    return transformers.Trainer(
+    return kind(
         model=model,
         args=arguments,
         train_dataset=rows,

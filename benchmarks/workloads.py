@@ -1,4 +1,4 @@
-"""The three workloads that are measured: what Luthier trains on, and the same features for the stock Trainer."""
+"""The workloads that are measured: what Luthier trains on, and the same features for the stock Trainer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from luthier.assembly import Assembly, assemble
 from luthier.config import load_config
 from luthier.data.preparation import Prepared
+from luthier.samples import fetch
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Workload:
     """One data set with its settings.
 
     ``bars``: the least ratio of useful tokens a second, by precision. ``updates``: for parity, cut so that three
-    seeds of all workloads run in about 30 minutes on two cores.
+    seeds of all workloads run in about 30 minutes on two cores; 0: the loss curve is compared instead
+    (``benchmarks.curves``).
     """
 
     name: str
@@ -57,6 +59,7 @@ def workloads(scratch: Path) -> list[Workload]:
     banking = data / "text_classification" / "banking77"
     conll = data / "ner" / "conll2003"
     squad = data / "question_answering" / "squad_v1_dev"
+    generation = data / "text_generation"
     conll_train = first_sentences(conll / "eng.train", 4000, scratch / "conll-train.conll")
     return [
         Workload(
@@ -93,7 +96,79 @@ def workloads(scratch: Path) -> list[Workload]:
             {"auto": 2.0, "float32": 1.3},
             updates=50,
         ),
+        Workload(
+            "bbc-news",
+            {
+                "task": {"name": "text-generation", "max_tokens": 512},
+                "model": small_decoder(scratch),
+                "data": {"train": str(generation / "bbc_news" / "train.csv"), "columns": {"text": "content"}},
+                "train": {"batch": "8 examples", "learning_rate": 5e-4},
+            },
+            {"auto": 2.0, "float32": 2.0},
+            updates=0,
+        ),
+        Workload(
+            "alpaca",
+            {
+                "task": {"name": "text-generation", "max_tokens": 512},
+                "model": small_decoder(scratch),
+                "data": {"train": str(generation / "alpaca" / "train.json"), "max_rejected": "5%"},
+                "train": {"batch": "16 examples", "learning_rate": 5e-4},
+            },
+            {"auto": 2.0, "float32": 2.0},
+            updates=0,
+        ),
+        Workload(
+            "multi30k",
+            {
+                "task": {"name": "translation", "target_language": "fr", "label_smoothing": 0.1},
+                "model": small_translator(scratch),
+                "data": {"train": f"{data / 'machine_translation' / 'multi30k_en_fr' / 'train'}.{{en,fr}}"},
+                "train": {"batch": "64 examples", "learning_rate": 5e-4},
+            },
+            {"auto": 2.5, "float32": 2.5},
+            updates=0,
+        ),
     ]
+
+
+def small_decoder(scratch: Path) -> str:
+    """Write a Llama of 8 layers and 512 wide, 50 M, with random weights and SmolLM2's tokenizer; return its folder."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = scratch / "decoder"
+    if not folder.exists():
+        tokenizer = AutoTokenizer.from_pretrained(fetch("smollm2"))
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8,
+            num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        LlamaForCausalLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def small_translator(scratch: Path) -> str:
+    """Write a Marian model of 6 and 6 layers, 512 wide, with random weights and no dropout; return its folder."""
+    import torch
+    from transformers import AutoTokenizer, MarianConfig, MarianMTModel
+
+    folder = scratch / "translator"
+    if not folder.exists():
+        tokenizer = AutoTokenizer.from_pretrained(fetch("marian-en-pt"))
+        torch.manual_seed(0)
+        config = MarianConfig(
+            vocab_size=len(tokenizer), d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
+            decoder_attention_heads=8, encoder_ffn_dim=2048, decoder_ffn_dim=2048, max_position_embeddings=256, dropout=0.0,
+            scale_embedding=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id, forced_eos_token_id=None,
+        )  # fmt: skip
+        MarianMTModel(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 def prepared(workload: Workload, scratch: Path, **train: Any) -> tuple[Assembly, Prepared]:

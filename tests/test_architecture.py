@@ -52,7 +52,7 @@ def test_help_comes_at_once_and_names_every_command():
         done = subprocess.run([sys.executable, "-m", "luthier", "--help"], capture_output=True, text=True, check=True)
         best = min(best, time.perf_counter() - began)
     assert best < 0.3
-    for command in ("train", "check", "evaluate", "predict", "samples", "init", "doctor"):
+    for command in ("train", "check", "evaluate", "predict", "export", "samples", "init", "doctor"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -60,7 +60,14 @@ def test_the_public_names_are_exactly_these():
     assert set(luthier.__all__) == {"Run", "TrainedModel", "__version__", "check", "load", "resume", "train"}
     for name in luthier.__all__:
         assert getattr(luthier, name) is not None
-    assert set(TASKS) == {"text-classification", "token-classification", "question-answering"}
+    assert set(TASKS) == {
+        "text-classification",
+        "token-classification",
+        "question-answering",
+        "translation",
+        "summarization",
+        "text-generation",
+    }
     assert set(ENGINES) == {"torch"}
     assert {"csv", "tsv", "json", "jsonl", "parquet", "conll", "squad", "text"} <= set(READERS)
 

@@ -17,8 +17,9 @@ from luthier.engines.engine import Model
 from luthier.errors import DivergedError, InputError, StoppedError
 from luthier.evaluation import calibrated, validate
 from luthier.events import Event
+from luthier.inference import trained_pieces
 from luthier.loggers import LOGGERS
-from luthier.proof import NO_VALIDATION, Proof, prove
+from luthier.proof import NO_VALIDATION, Proof, prove, score_before
 from luthier.report import Finding, Report, SplitSummary
 from luthier.report.card import model_card
 from luthier.report.html import write_html
@@ -41,6 +42,9 @@ class Observer:
 
     def data(self, splits: Sequence[SplitSummary], findings: Sequence[Finding], notes: Sequence[str]) -> None:
         """Hear what the data holds."""
+
+    def example(self, pieces: Sequence[tuple[str, bool]]) -> None:
+        """Hear how one training row reads, piece by piece, and which pieces are learned."""
 
     def event(self, event: Event) -> None:
         """Hear what the loop does."""
@@ -128,13 +132,23 @@ def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: C
         observer.stage("loading the model")
         model = assembly.load(prepared)
         observer.settings(assembly.described(), {**model.facts, **prepared.task.lessons()})
+        writer = assembly.writer(model, prepared.task)
+        before = {}
+        if writer is not None and not assembly.is_new:
+            observer.stage("scoring the model before it is tuned")
+            before = score_before(model, prepared, writer)
         finished = _fit(context, model, resume)
         task = _calibrate(context, model)
         model.save(folder.model)
-        facts = {"base_model": assembly.source.name, "columns": dict(assembly.config.data.columns), "versions": versions()}
+        facts = {
+            "base_model": assembly.source.name,
+            "columns": dict(assembly.config.data.columns),
+            "versions": versions(),
+            "generation": assembly.config.generation.model_dump(exclude_none=True),
+        }
         folder.save_task(task, assembly.tokenizer, facts)
         observer.stage("scoring")
-        proof = prove(model, prepared, predictions=folder.predictions)
+        proof = prove(model, prepared, predictions=folder.predictions, writer=writer, before=before)
         return _close(context, model, proof, finished)
     except (InputError, KeyboardInterrupt):
         if resume is None:
@@ -161,7 +175,7 @@ def _fit(context: _Context, model: Model, resume: Checkpoint | None) -> Event:
             assembly.settings(),
             checkpoints=checkpoints,
             evaluate=None if validation is None else lambda: validate(model, validation),
-            headline=prepared.task.headline,
+            headline=prepared.task.criterion or prepared.task.headline,
             resume=resume,
             stop=lambda: requests.signal,
         ):
@@ -240,15 +254,20 @@ def check(
         splits = summarize_splits(prepared.entries)
         notes = [*prepared.notes, *([] if "validation" in prepared.splits else [NO_VALIDATION])]
         observer.data(splits, prepared.findings, notes)
+        example = trained_pieces(prepared, assembly.tokenizer)
+        observer.example(example)
         model = assembly.load(prepared)
         observer.settings(assembly.described(), {**model.facts, **prepared.task.lessons()})
-        estimated = estimate(model, prepared, assembly.settings())
+        writer = assembly.writer(model, prepared.task)
+        before = writer is not None and not assembly.is_new
+        estimated = estimate(model, prepared, assembly.settings(), writer=writer, scored_before=before)
     return {
         "config": assembly.config.flat(),
         "splits": {split.name: _split_json(split) for split in splits},
         "findings": [{"title": item.title, "count": item.count, "places": list(item.places)} for item in prepared.findings],
         "notes": notes,
         "facts": dict(model.facts),
+        "example": [{"text": text, "trained": trained} for text, trained in example],
         **estimated,
     }
 

@@ -16,8 +16,10 @@ from luthier.data.preparation import Prepared, encode, prepare
 from luthier.data.readers import READERS
 from luthier.data.sources import Source, open_source
 from luthier.engines import ENGINES
-from luthier.engines.engine import Choice, Engine, Model, TrainingSetup
+from luthier.engines.engine import Choice, Engine, Model, TrainingSetup, as_generator
 from luthier.errors import ConfigError, InputError, did_you_mean
+from luthier.generation import Writer
+from luthier.heads import writes
 from luthier.loggers import LOGGERS
 from luthier.model_source import ModelSource, model_limit, resolve_model
 from luthier.registry import Registry
@@ -72,6 +74,19 @@ class Assembly:
             self.source.folder, prepared.task.head, device=self.config.device, precision=train.precision, setup=setup
         )
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the model begins with random weights, so that it says nothing before it is trained."""
+        return False
+
+    def writer(self, model: Model, task: Task[Any]) -> Writer | None:
+        """Return what makes the model write; None under a head that does not."""
+        if not writes(task.head):
+            return None
+        return Writer(
+            as_generator(model), self.tokenizer, self.config.generation.over(task.generation), task.end_ids(self.tokenizer)
+        )
+
     def described(self) -> dict[str, str]:
         """Return the resolved config under dotted paths, with the place where the model was found."""
         source = self.source
@@ -118,11 +133,16 @@ def assemble(config: RunConfig) -> Assembly:
     for logger in config.loggers:
         _known(logger, LOGGERS, "loggers", problems)
     config = _with_format(config, problems)
+    if task is not None:
+        try:
+            config.generation.over(task.generation)
+        except ValueError as error:
+            problems.append(f"generation: {error}.")
     if problems or task is None or engine is None:
         raise ConfigError(problems)
     sources = open_sources(config)
     source = resolve_model(config.model)
-    tokenizer = HubTokenizer(source.folder, model_limit=model_limit(source.folder))
+    tokenizer = HubTokenizer(source.folder, model_limit=model_limit(source.folder), languages=task.languages)
     limit = task.limit(tokenizer)
     task = replace(task, max_tokens=limit)
     config = config.model_copy(update={"task": Choice(config.task.name, {**config.task.options, "max_tokens": limit})})
@@ -183,7 +203,12 @@ def open_sources(config: RunConfig) -> dict[str, Source]:
         InputError: a file is missing.
     """
     data = config.data
-    specs = {"train": data.train, "validation": None if data.share else data.validation, "test": data.test}
+    specs = {
+        "train": data.train,
+        "validation": None if data.share else data.validation,
+        "test": data.test,
+        "general": data.general,
+    }
     return {
         name: open_split(spec, name=name, format=data.format, encoding=data.encoding)
         for name, spec in specs.items()

@@ -37,6 +37,10 @@ Model = Annotated[str, typer.Argument(help="A run folder, a model folder, a samp
 TaskOption = Annotated[str | None, typer.Option("--task", help="For a model that Luthier has not tuned: what it is for.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+GenerationOption = Annotated[
+    list[str] | None,
+    typer.Option("--generation", help="key=value, such as temperature=0.7 or max_new_tokens=50; may be repeated."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of the input file; default UTF-8.")]
 
 
@@ -102,12 +106,13 @@ def evaluate(
     task: TaskOption = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    generation: GenerationOption = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on a file that holds the answers."""
     from luthier.console import show_evaluation
 
-    loaded = _load(model, task, device, precision)
+    loaded = _load(model, task, device, precision, generation)
     mapping = dict(_pair(text) for text in columns or [])
     if output is not None:
         _refuse_existing(output)
@@ -139,18 +144,23 @@ def predict(
     task: TaskOption = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    generation: GenerationOption = None,
     as_json: Json = False,
 ) -> None:
-    """Predict: from arguments, from a file, or from standard input."""
+    """Predict: from arguments, from a file, or from standard input. Written text appears on a terminal as it is written."""
     from luthier.prediction_files import write_predictions
 
     if texts and input:
         raise InputError("found both texts and --input", fix="Give one of them.")
     if output is not None:
         _refuse_existing(output)
-    loaded = _load(model, task, device, precision)
+    loaded = _load(model, task, device, precision, generation)
     loaded.columns.update(_pair(text) for text in columns or [])
     rows = loaded.rows_of(input, format=_format(format), encoding=encoding) if input else _text_rows(loaded, texts)
+    if loaded.writer is not None and texts and output is None and not as_json and sys.stdout.isatty():
+        for text in texts:
+            _show_stream(loaded.stream(text))
+        return
     predictions = loaded.predict_rows(rows)
     if as_json and output is None:
         _print_json([prediction for _, prediction in predictions])
@@ -161,6 +171,31 @@ def predict(
             _print_json({"rows": count, "output": str(output)})
         else:
             typer.echo(f"{count} predictions in {output}")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")],
+    to: Annotated[str, typer.Option(help="The format: safetensors (the whole model, an adapter merged).")],
+    output: Annotated[Path | None, typer.Option(help="A new folder; default: RUN/export/FORMAT.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write a run's model in another form, and score that on the test rows."""
+    from luthier.exporting import export as export_run
+
+    result = export_run(model, to=to, output=output, device=device)
+    if as_json:
+        _print_json(result.to_json())
+        return
+    typer.echo(f"{result.folder}")
+    if result.rows:
+        before, after = result.losses
+        typer.echo(
+            f"scored on {result.rows} held-out rows: loss {after:.6f}, the run's {before:.6f}; no row differs beyond rounding"
+        )
+    else:
+        typer.echo("the run has no held-out file, so the export was not scored")
 
 
 @app.command()
@@ -226,11 +261,24 @@ def doctor(as_json: Json = False) -> None:
         show_doctor(found)
 
 
-def _load(name: str, task: str | None, device: str, precision: str) -> TrainedModel:
+def _load(name: str, task: str | None, device: str, precision: str, generation: list[str] | None) -> TrainedModel:
+    from luthier.config import parse_yaml
     from luthier.tasks import TASKS
     from luthier.trained import load
 
-    return load(name, task=TASKS.get(task)() if task else None, device=device, precision=precision)
+    pairs = [_pair(text, option="--generation", form="key=value") for text in generation or []]
+    options = {key: parse_yaml(value, where=f"--generation {key}") for key, value in pairs}
+    return load(name, task=TASKS.get(task)() if task else None, device=device, precision=precision, generation=options)
+
+
+def _show_stream(pieces: Iterator[str]) -> None:
+    """Print text as it is written. An interrupt ends the line and goes on up."""
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    finally:
+        sys.stdout.write("\n")
 
 
 def _format(name: str | None) -> Any:
@@ -239,11 +287,11 @@ def _format(name: str | None) -> Any:
     return Choice(name) if name else None
 
 
-def _pair(text: str) -> tuple[str, str]:
-    role, equals, column = text.partition("=")
+def _pair(text: str, *, option: str = "--columns", form: str = "role=column") -> tuple[str, str]:
+    name, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f'"{text}" is no role=column', where="--columns")
-    return role, column
+        raise InputError(f'"{text}" is no {form}', where=option)
+    return name, value
 
 
 def _refuse_existing(path: Path) -> None:

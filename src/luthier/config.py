@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from luthier.engines.engine import Choice
 from luthier.errors import ConfigError, InputError, did_you_mean
+from luthier.generation import GenerationOptions
 from luthier.units import BatchSize, Duration, MicroBatch, Quantity, Share, Warmup
 
 _REDEFINED = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
@@ -113,11 +115,15 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Where the rows come from. ``train`` may be a path, a glob, a list, ``hf:NAME``, ``sample:NAME/SPLIT`` or rows."""
+    """Where the rows come from. ``train`` may be a path, a glob, a list, ``hf:NAME``, ``sample:NAME/SPLIT`` or rows.
+
+    ``general`` is text of another kind, scored before and after tuning, so that forgetting shows.
+    """
 
     train: Any
     validation: Any = None
     test: Any = None
+    general: Any = None
     format: ChoiceField | None = None
     columns: Annotated[dict[str, str], BeforeValidator(_columns)] = Field(default_factory=dict)
     encoding: str | None = None
@@ -155,6 +161,28 @@ class TrainConfig(_Section):
     patience: Annotated[int, Field(ge=1)] | None = None
 
 
+class GenerationConfig(_Section):
+    """How text is written; what is left out is the task's own choice. See luthier.generation.GenerationOptions."""
+
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    num_beams: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    length_penalty: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    stop: tuple[str, ...] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    rows: Annotated[int, Field(ge=0)] | None = None
+
+    def over(self, options: GenerationOptions) -> GenerationOptions:
+        """Return options with what is said here in place of their own values.
+
+        Raises:
+            ValueError: the values do not go together.
+        """
+        return replace(options, **self.model_dump(exclude_none=True))
+
+
 class RunConfig(_Section):
     """One run, whole."""
 
@@ -166,6 +194,7 @@ class RunConfig(_Section):
     engine: str = "torch"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     output: str | None = None
+    generation: GenerationConfig = GenerationConfig()
     loggers: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
@@ -261,6 +290,22 @@ def validate(values: Mapping[str, Any], *, where: str | None = None) -> RunConfi
         raise ConfigError(list(dict.fromkeys(problems)), where=where) from None
 
 
+def generation_options(options: GenerationOptions, *layers: Mapping[str, Any]) -> GenerationOptions:
+    """Return options with the values of each layer over them.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
+    values = {"generation": {key: value for layer in layers for key, value in layer.items()}}
+    try:
+        return GenerationConfig.model_validate(values["generation"]).over(options)
+    except pydantic.ValidationError as error:
+        items = ({**item, "loc": ("generation", *item["loc"])} for item in error.errors(include_url=False))
+        raise ConfigError(list(dict.fromkeys(_problem(item, values) for item in items))) from None
+    except ValueError as error:
+        raise ConfigError([f"generation: {error}."]) from None
+
+
 def _problem(item: Any, values: Mapping[str, Any]) -> str:
     """Say one of pydantic's findings in our words: path, what was found, what was meant."""
     location = [
@@ -286,13 +331,15 @@ _EXAMPLES = {
 }
 
 
+_SECTIONS: Mapping[Any, type[BaseModel]] = {"data": DataConfig, "train": TrainConfig, "generation": GenerationConfig}
+
+
 def _all_keys() -> set[str]:
-    return {*RunConfig.model_fields, *DataConfig.model_fields, *TrainConfig.model_fields}
+    return {*RunConfig.model_fields, *(key for section in _SECTIONS.values() for key in section.model_fields)}
 
 
 def _section(location: Sequence[Any]) -> type[BaseModel]:
-    sections: dict[Any, type[BaseModel]] = {"data": DataConfig, "train": TrainConfig}
-    return sections.get(location[0], RunConfig) if location else RunConfig
+    return _SECTIONS.get(location[0], RunConfig) if location else RunConfig
 
 
 def _found(values: Any, location: Sequence[Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from luthier.api import Observer
 from luthier.events import Event
-from luthier.metrics import Score
+from luthier.metrics import Score, gain
 from luthier.report import Finding, Report, SplitSummary
 from luthier.report.formats import (
     baseline_name,
@@ -91,6 +91,21 @@ def show_data(
     _notes(console, notes)
 
 
+def show_example(pieces: Sequence[tuple[str, bool]], *, file: IO[str] | None = None) -> None:
+    """Print one training row as the model gets it: what is learned is green, and in brackets where there is no colour."""
+    from rich.text import Text
+
+    if not pieces:
+        return
+    console = open_console(file)
+    coloured = console.color_system is not None
+    _heading(console, "one training row, learned parts " + ("in green" if coloured else "in [[ ]]"))
+    text = Text()
+    for part, trained in pieces:
+        text.append(visible(part if coloured or not trained else f"[[{part}]]"), style="green" if trained else "")
+    console.print(text)
+
+
 def show_scores(report: Report, *, file: IO[str] | None = None) -> None:
     """Print the headline score with its interval beside the baselines, the other metrics, and the verdict."""
     console = open_console(file)
@@ -99,7 +114,7 @@ def show_scores(report: Report, *, file: IO[str] | None = None) -> None:
         metric = report.headline
         _heading(console, f"{metric_name(metric)} on the {split} split")
         others = {name: scores[metric] for name, scores in report.baselines.items() if metric in scores}
-        ranked = sorted(others, key=lambda name: -others[name].value)
+        ranked = sorted(others, key=lambda name: -gain(metric, others[name].value))
         named = [("this model", score), *((baseline_name(name), others[name]) for name in ranked)]
         rows = [[name, metric_value(metric, one.value), interval(metric, one) or "-"] for name, one in named]
         _table(console, ["", metric_name(metric), "95% interval"], rows)
@@ -205,6 +220,9 @@ class ConsoleObserver(Observer):
     def data(self, splits: Sequence[SplitSummary], findings: Sequence[Finding], notes: Sequence[str]) -> None:
         show_data(splits, findings, notes, file=self.file)
         self._noted.update(notes)
+
+    def example(self, pieces: Sequence[tuple[str, bool]]) -> None:
+        show_example(pieces, file=self.file)
 
     def event(self, event: Event) -> None:
         from luthier.progress import Progress

@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from luthier.data.batching import Plan, Step
-from luthier.data.preparation import Prepared
+from luthier.data.features import FeatureStore
+from luthier.data.preparation import Prepared, Split
 from luthier.engines.engine import Model
+from luthier.generation import Writer
+from luthier.inference import outputs_of, prompt_of
+from luthier.proof import split_that_counts
 from luthier.runs import peak_memory_bytes
 from luthier.training import Settings
 
 _PROBES = 3
-_EVALUATION_SHARE = 1 / 3
-"""Forward alone, of forward and backward."""
+_SPREAD = 1.4
+"""The range of seconds is the estimate divided and multiplied by this: machines are shared, steps differ."""
+_PROMPTS = 16
+_TOKENS = 8
+"""Tokens that are written to see how long one takes."""
 
 
-def estimate(model: Model, prepared: Prepared, settings: Settings) -> dict[str, Any]:
-    """Run a few steps at a learning rate of 0 and extrapolate.
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """Tokens a second of training and of evaluation, and the loss now."""
+
+    training: float
+    evaluation: float
+    loss: float
+
+
+def estimate(
+    model: Model, prepared: Prepared, settings: Settings, *, writer: Writer | None = None, scored_before: bool = False
+) -> dict[str, Any]:
+    """Run a few steps at a learning rate of 0, score a few rows, and extrapolate.
+
+    Args:
+        model: loaded to train.
+        prepared: encoded.
+        settings: the resolved ``train`` section.
+        writer: of a model that writes.
+        scored_before: whether the run scores the model before it is tuned, too.
 
     Returns:
-        ``steps``; ``seconds`` [low, high] of the whole run without start-up; ``memory_bytes``, the peak so far
-        with the step of the most tokens; ``tokens_per_second``; ``loss``, a target, before any training: about the
-        logarithm of the number of classes, or else look at the labels.
+        ``steps``; ``seconds`` [low, high] of the whole run without start-up; ``memory_bytes``, the peak so far,
+        with the heaviest steps of training and of evaluation; ``tokens_per_second``; ``loss``, a target, before any
+        training: about the logarithm of the number of classes, or else look at the labels.
     """
     features = prepared.splits["train"].features
     if features is None:
@@ -32,9 +59,40 @@ def estimate(model: Model, prepared: Prepared, settings: Settings) -> dict[str, 
     plan = Plan(features.groups, features.lengths, batch=settings.batch, seed=settings.seed)
     epoch = plan.epoch(0)
     total = settings.duration.steps(len(epoch))
-    probes = _heaviest_first(epoch, plan, features.lengths)[:_PROBES]
+    probed = _probe(model, prepared, settings, plan, epoch)
+    epochs = total / len(epoch)
+    seconds = float(features.lengths.sum()) * epochs / probed.training
+    counts = split_that_counts(prepared)
+    for name, split in prepared.splits.items():
+        if name == "train" or split.features is None:
+            continue
+        times = (
+            1
+            + (scored_before and name in (counts, "general"))
+            + (_evaluations(settings, epochs) if name == "validation" else 0)
+        )
+        seconds += times * float(split.features.lengths.sum()) / probed.evaluation
+        if writer is not None and name == counts:
+            seconds += (1 + scored_before) * _writing_seconds(writer, split)
+    return {
+        "steps": total,
+        "seconds": [seconds / _SPREAD, seconds * _SPREAD],
+        "memory_bytes": peak_memory_bytes(),
+        "tokens_per_second": probed.training,
+        "loss": probed.loss,
+    }
+
+
+def _evaluations(settings: Settings, epochs: float) -> float:
+    every = settings.evaluate_every
+    return epochs / every.value if every.unit == "epochs" else 1.0
+
+
+def _probe(model: Model, prepared: Prepared, settings: Settings, plan: Plan, epoch: list[Step]) -> _Probed:
+    features = prepared.splits["train"].features
+    assert features is not None
     rates, losses = [], []
-    for step in probes:
+    for step in _heaviest_first(epoch, plan, features.lengths)[:_PROBES]:
         members = plan.micro_batches(step, settings.micro_tokens or model.micro_tokens)[0]
         batches = [model.collate([features[index] for index in indices]) for indices in members]
         denominator = float(sum(features.weights[index] for indices in members for index in indices)) or 1.0
@@ -42,21 +100,50 @@ def estimate(model: Model, prepared: Prepared, settings: Settings) -> dict[str, 
         losses.append(model.accumulate(batches, denominator).item())
         model.update(0.0, None).item()
         rates.append(sum(batch.num_tokens for batch in batches) / (time.perf_counter() - began))
-    rate = float(np.median(rates))
-    trained = float(features.lengths.sum()) * total / len(epoch)
-    epochs = total / len(epoch)
-    held_out = {
-        name: split.features for name, split in prepared.splits.items() if name != "train" and split.features is not None
-    }
-    scored = sum(float(store.lengths.sum()) * ((epochs + 2) if name == "validation" else 1) for name, store in held_out.items())
-    seconds = (trained + scored * _EVALUATION_SHARE) / rate
-    return {
-        "steps": total,
-        "seconds": [seconds / 1.3, seconds * 1.3],
-        "memory_bytes": peak_memory_bytes(),
-        "tokens_per_second": rate,
-        "loss": float(np.mean(losses)),
-    }
+    # The first step also warms up; of three the median is another one.
+    return _Probed(float(np.median(rates)), _evaluation_rate(model, prepared), float(np.mean(losses)))
+
+
+def _evaluation_rate(model: Model, prepared: Prepared) -> float:
+    """Return tokens a second of scoring the longest rows, without writing."""
+    name = split_that_counts(prepared) or "train"
+    split = prepared.splits[name]
+    store = split.features
+    assert store is not None
+    chosen = np.argsort(-store.lengths, kind="stable")[: max(1, 2 * model.micro_tokens // max(1, int(store.lengths.max())))]
+    began = time.perf_counter()
+    outputs_of(model, split.task, [[store[int(index)]] for index in chosen])
+    return float(store.lengths[chosen].sum()) / (time.perf_counter() - began)
+
+
+def _writing_seconds(writer: Writer, split: Split) -> float:
+    """Return how long writing for a split takes, from one batch of prompts of the usual length, and the longest one."""
+    store = split.features
+    assert store is not None
+    firsts = _first_features(store, sorted(writer.options.positions(len(split))))
+    if not firsts:
+        return 0.0
+    prompts = sorted((prompt_of(store[index]) for index in firsts), key=lambda prompt: prompt.length)
+    middle = len(prompts) // 2
+    batch = prompts[max(0, middle - _PROMPTS // 2) : middle + _PROMPTS // 2 + 1]
+    spent = []
+    for limit in (1, 1 + _TOKENS):
+        began = time.perf_counter()
+        replace(writer, options=replace(writer.options, max_new_tokens=limit)).write(batch)
+        spent.append(time.perf_counter() - began)
+    each = max(0.0, spent[1] - spent[0]) / _TOKENS
+    written = min(writer.options.max_new_tokens, 1.2 * float(np.mean(store.num_targets[firsts])))
+    return math.ceil(len(firsts) / len(batch)) * (spent[0] + each * written)
+
+
+def _first_features(store: FeatureStore, positions: list[int]) -> list[int]:
+    """Return the index of the first feature of each row."""
+    starts = np.searchsorted(store.groups, positions)
+    return [
+        int(start)
+        for start, position in zip(starts, positions, strict=True)
+        if start < len(store) and store.groups[start] == position
+    ]
 
 
 def _heaviest_first(epoch: list[Step], plan: Plan, lengths: np.ndarray) -> list[Step]:

@@ -12,6 +12,7 @@ from typing import Any
 from luthier.data.preparation import Examples, Split
 from luthier.data.rows import Row
 from luthier.engines.engine import Model
+from luthier.generation import Writer
 from luthier.inference import outputs_of, windows
 from luthier.metrics import Score
 from luthier.metrics.bootstrap import Bootstrap, paired_interval
@@ -46,25 +47,30 @@ class Evaluation:
         return self.task.tables(self.totals)
 
 
-def predictions_of(model: Model, split: Split) -> Iterator[tuple[int, Any, Prediction]]:
-    """Yield (position, example, prediction) over a split whose features are encoded."""
+def predictions_of(model: Model, split: Split, writer: Writer | None = None) -> Iterator[tuple[int, Any, Prediction]]:
+    """Yield (position, example, prediction) over a split whose features are encoded.
+
+    Under a head that writes, texts come for the rows that the writer's options choose; without a writer for none.
+    """
     features = split.features
     if features is None:
         raise ValueError("the split is not encoded")
     start = 0
+    chosen = writer.options.positions(len(split)) if writer is not None else frozenset()
     for window in windows(range(len(split))):
         grouped: list[list[Any]] = [[] for _ in window]
         while start < len(features) and int(features.groups[start]) <= window[-1]:
             feature = features[start]
             grouped[feature.group - window[0]].append(feature)
             start += 1
-        for position, outputs in zip(window, outputs_of(model, grouped), strict=True):
+        write = {position - window[0] for position in window if position in chosen}
+        for position, outputs in zip(window, outputs_of(model, split.task, grouped, writer, write=write), strict=True):
             example = split.example(position)
             yield position, example, split.task.decode(example, outputs)
 
 
 def validate(model: Model, split: Split) -> dict[str, float]:
-    """Return the plain metrics of a split, without intervals: for choosing the best weights."""
+    """Return the plain metrics of a split, without intervals and without writing: for choosing the best weights."""
     total: dict[str, float] = {}
     for _, example, prediction in predictions_of(model, split):
         for key, value in split.task.measure(example, prediction).items():
@@ -72,7 +78,7 @@ def validate(model: Model, split: Split) -> dict[str, float]:
     return split.task.summarize(total)
 
 
-def evaluate(model: Model, split: Split, *, predictions: Path | None = None) -> Evaluation:
+def evaluate(model: Model, split: Split, *, writer: Writer | None = None, predictions: Path | None = None) -> Evaluation:
     """Score a model on a split; write one line an example to ``predictions`` (JSON lines)."""
     result = Evaluation(split.task, Bootstrap())
     worst = _Worst()
@@ -80,7 +86,7 @@ def evaluate(model: Model, split: Split, *, predictions: Path | None = None) -> 
         predictions.parent.mkdir(parents=True, exist_ok=True)
     stream = predictions.open("w", encoding="utf-8") if predictions is not None else None
     try:
-        for position, example, prediction in predictions_of(model, split):
+        for position, example, prediction in predictions_of(model, split, writer):
             row = split.row(position)
             counts = split.task.measure(example, prediction)
             result.bootstrap.add(_unit(row), counts)

@@ -14,6 +14,7 @@ labels. Shapes: B sequences, T tokens of one sequence, C classes, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -95,16 +96,29 @@ class SpanHead:
 
 @dataclass(frozen=True, slots=True)
 class CausalHead:
-    """Next-token logits of a decoder."""
+    """Next-token logits of a decoder: a head that writes."""
 
     objective: CrossEntropy = CrossEntropy()
 
 
 @dataclass(frozen=True, slots=True)
 class Seq2SeqHead:
-    """Next-token logits of an encoder-decoder."""
+    """Next-token logits of an encoder-decoder: a head that writes. Its features hold the source as ``input_ids``
+    and the target as ``labels``; the engine makes the decoder's inputs by shifting the labels right.
+    """
 
     objective: CrossEntropy = CrossEntropy()
 
 
 Head = SequenceHead | TokenHead | SpanHead | CausalHead | Seq2SeqHead
+
+
+def writes(head: Head) -> bool:
+    """Whether a model under this head writes text, so that its engine's model is a Generator too."""
+    return isinstance(head, CausalHead | Seq2SeqHead)
+
+
+def num_tokens(head: Head, arrays: Mapping[str, np.ndarray]) -> int:
+    """Return how many tokens a feature puts through the network: for an encoder-decoder those of both sides."""
+    count = len(arrays["input_ids"])
+    return count + len(arrays["labels"]) if isinstance(head, Seq2SeqHead) and "labels" in arrays else count

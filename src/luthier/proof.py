@@ -11,7 +11,9 @@ from typing import Any
 from luthier.data.preparation import Prepared
 from luthier.engines.engine import Model
 from luthier.evaluation import Evaluation, evaluate, evaluate_baselines, paired_differences
+from luthier.generation import Writer
 from luthier.metrics import Score
+from luthier.metrics.bootstrap import paired_interval
 from luthier.report import Curve, Finding, Report, SplitSummary
 from luthier.report.verdict import verdict
 from luthier.tasks.task import Task
@@ -36,7 +38,7 @@ class Proof:
     @property
     def signatures(self) -> dict[str, str]:
         """What the scores mean: the unit of resampling and the split that counts."""
-        return {"split": self.split or "none"}
+        return {"split": self.split or "none", **self.task.signatures()}
 
     @property
     def notes(self) -> list[str]:
@@ -44,6 +46,8 @@ class Proof:
         if self.split is None:
             return [NOTHING_HELD_OUT]
         missing = [] if "validation" in self.evaluations else [NO_VALIDATION]
+        if "base_model_general" in self.baselines:
+            missing.append(_forgetting(self.baselines["base_model_general"], self.evaluations["general"]))
         return missing if self.split == "test" else [*missing, NO_TEST]
 
     def verdict(self, scores: Mapping[str, Mapping[str, Score]], baselines: Mapping[str, Mapping[str, Score]]) -> str:
@@ -51,8 +55,10 @@ class Proof:
         if self.split is None:
             return NOTHING_HELD_OUT
         headline = self.task.headline
-        paired = paired_differences(self.evaluations[self.split], self.baselines, headline)
-        return verdict(headline, scores[self.split][headline], {who: s[headline] for who, s in baselines.items()}, paired)
+        # What was scored on other text, or cannot be scored by this metric, is no rival here.
+        rivals = {who: s for who, s in self.baselines.items() if headline in baselines[who] and who != "base_model_general"}
+        paired = paired_differences(self.evaluations[self.split], rivals, headline)
+        return verdict(headline, scores[self.split][headline], {who: baselines[who][headline] for who in rivals}, paired)
 
     def report(
         self,
@@ -92,10 +98,51 @@ class Proof:
         )
 
 
-def prove(model: Model, prepared: Prepared, *, predictions: Path) -> Proof:
-    """Score the model on the held-out splits, and the baselines on the one that counts: test, else validation."""
-    held_out: list[str] = [name for name in ("validation", "test") if name in prepared.splits]
-    evaluations = {name: evaluate(model, prepared.splits[name], predictions=predictions / f"{name}.jsonl") for name in held_out}
-    split = held_out[-1] if held_out else None
+def _forgetting(before: Evaluation, after: Evaluation) -> str:
+    """Say what tuning did to the loss on general text."""
+    low, high = paired_interval(after.bootstrap, before.bootstrap, after.task.summarize, "loss")
+    old, new = before.scores["loss"].value, after.scores["loss"].value
+    change = f"the loss on general text went from {old:.4f} to {new:.4f} ({100 * (new / old - 1):+.1f}%"
+    change += f"; difference {low:+.4f} to {high:+.4f})"
+    return f"Forgetting: {change}." if low > 0 else f"No forgetting is shown: {change}."
+
+
+def split_that_counts(prepared: Prepared) -> str | None:
+    """Return the split that the result is read from: test, else validation."""
+    return next((name for name in ("test", "validation") if name in prepared.splits), None)
+
+
+def score_before(model: Model, prepared: Prepared, writer: Writer | None) -> dict[str, Evaluation]:
+    """Score a model that has not been tuned yet, as a baseline of the same name in metrics.json."""
+    split = split_that_counts(prepared)
+    before = {} if split is None else {"base_model": evaluate(model, prepared.splits[split], writer=writer)}
+    if "general" in prepared.splits:
+        before["base_model_general"] = evaluate(model, prepared.splits["general"])
+    return before
+
+
+def prove(
+    model: Model,
+    prepared: Prepared,
+    *,
+    predictions: Path,
+    writer: Writer | None = None,
+    before: Mapping[str, Evaluation] | None = None,
+) -> Proof:
+    """Score the model on the held-out splits, and the baselines on the one that counts.
+
+    Texts are written for that one alone; elsewhere only the loss is taken.
+    """
+    split = split_that_counts(prepared)
+    evaluations: dict[str, Evaluation] = {
+        name: evaluate(
+            model,
+            prepared.splits[name],
+            writer=writer if name == split else None,
+            predictions=predictions / f"{name}.jsonl",
+        )
+        for name in ("validation", "test", "general")
+        if name in prepared.splits
+    }
     baselines = evaluate_baselines(prepared.splits["train"], prepared.splits[split]) if split else {}
-    return Proof(prepared.task, split, evaluations, baselines)
+    return Proof(prepared.task, split, evaluations, {**baselines, **(before or {})})

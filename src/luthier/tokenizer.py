@@ -6,14 +6,18 @@ the model's own tokenizer does (the pattern is read off two probe encodings, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from luthier.errors import InputError
+from luthier.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from luthier.chat import ChatTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,30 @@ class Tokenizer(Protocol):
     def tokenize_words(self, sentences: Sequence[Sequence[str]]) -> list[WordTokens]:
         """Tokenise words one by one, as if each followed a blank."""
 
+    def ids_of(self, texts: Sequence[str], *, target: bool = False) -> list[np.ndarray]:
+        """Return the ids of texts, int32, without special tokens and offsets; ``target``: as an encoder-decoder's output."""
+
     def join(self, first: np.ndarray, second: np.ndarray | None = None) -> Joined:
         """Add the model's special tokens."""
+
+    @property
+    def target_affixes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The special tokens before and after an encoder-decoder's output: a language's code, the end."""
+
+    @property
+    def document_affixes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The special tokens before and after a document that a decoder reads."""
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """How the model writes dialogues; None where it says nothing of that."""
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """The special tokens by role: ``bos_token``, ``eos_token`` ..."""
+
+    def special_id(self, text: str) -> int | None:
+        """Return the id of a special token; None where ``text`` is not exactly one."""
 
     def num_special(self, *, pair: bool = False) -> int:
         """Return how many special tokens ``join`` adds."""
@@ -86,8 +112,8 @@ class Tokenizer(Protocol):
             InputError: ``wanted`` is more than the model's limit, or leaves no room beside special tokens.
         """
 
-    def decode(self, ids: np.ndarray) -> str:
-        """Return the text of ids, without special tokens."""
+    def decode(self, ids: np.ndarray, *, special: bool = False) -> str:
+        """Return the text of ids; with ``special`` the special tokens stand in it."""
 
     def save(self, folder: Path) -> None: ...
 
@@ -108,28 +134,53 @@ class HubTokenizer:
         InputError: the folder holds no tokenizer, or only one without offsets ("slow").
     """
 
-    def __init__(self, folder: Path, *, model_limit: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, model_limit: int | None = None, languages: tuple[str | None, str | None] = (None, None)
+    ) -> None:
         from transformers import AutoTokenizer
 
+        self._folder = folder
         try:
             self._hub: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+        except ImportError as error:
+            raise InputError(
+                f"its tokenizer needs a package: {str(error).strip().splitlines()[0]}", where=str(folder)
+            ) from error
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 "there is no tokenizer that can be read", where=str(folder), fix="A model folder needs tokenizer.json."
             ) from error
-        if not self._hub.is_fast:
-            raise InputError(
-                "its tokenizer gives no character offsets",
-                where=str(folder),
-                fix="Convert it to tokenizer.json with transformers.",
-            )
+        self._set_languages(*languages)
         limits = [limit for limit in (model_limit, self._hub.model_max_length) if limit and limit < 1_000_000]
         self.limit: int | None = min(limits, default=None)
         self._has_types = "token_type_ids" in self._hub.model_input_names
         self._patterns = {False: self._probe(pair=False), True: self._probe(pair=True)}
         self._words: Any = None
 
+    def _set_languages(self, source: str | None, target: str | None) -> None:
+        """Tell a multilingual tokenizer its languages; other tokenizers do not ask."""
+        for attribute, role, code in (("src_lang", "source_language", source), ("tgt_lang", "target_language", target)):
+            if not hasattr(self._hub, attribute):
+                continue
+            known = _language_codes(self._hub)
+            if code is None:
+                raise InputError(
+                    "this model writes several languages and must be told which",
+                    where=f"task.{role}",
+                    fix=f"It knows {', '.join(known[:6])} and {len(known) - 6} more." if known else None,
+                )
+            if known and code not in known:
+                near = [name for name in known if name.split("_")[0] == code]
+                if len(near) != 1:
+                    raise InputError(
+                        f'this model knows no language "{code}"', where=f"task.{role}", fix=did_you_mean(code, known)
+                    )
+                code = near[0]
+            setattr(self._hub, attribute, code)
+
     def _probe(self, *, pair: bool) -> _Pattern:
+        if not self._hub.is_fast:
+            return self._probe_slow(pair=pair)
         encoded = self._hub("a", "a" if pair else None, return_token_type_ids=True)
         sides = encoded.sequence_ids(0)
         ids, types = encoded["input_ids"], encoded["token_type_ids"]
@@ -152,9 +203,87 @@ class HubTokenizer:
             tuple(sequence_types),
         )
 
+    def _probe_slow(self, *, pair: bool) -> _Pattern:
+        """Find the special tokens around the ids of "a"; such tokenizers have no type ids here."""
+        alone = self._hub("a", add_special_tokens=False)["input_ids"]
+        whole = self._hub("a", "a" if pair else None)["input_ids"]
+        gaps: list[list[int]] = [[]]
+        place = 0
+        while place < len(whole):
+            if whole[place : place + len(alone)] == alone and len(gaps) < 2 + pair:
+                gaps.append([])
+                place += len(alone)
+            else:
+                gaps[-1].append(whole[place])
+                place += 1
+        arrays = tuple(np.asarray(gap, dtype=np.int32) for gap in gaps)
+        return _Pattern(arrays, tuple(np.zeros_like(gap) for gap in arrays), (0,) * (len(gaps) - 1))
+
+    def _refuse_without_offsets(self) -> None:
+        if not self._hub.is_fast:
+            raise InputError(
+                "its tokenizer gives no character offsets",
+                where=str(self._folder),
+                fix="Convert it to tokenizer.json with transformers.",
+            )
+
+    def ids_of(self, texts: Sequence[str], *, target: bool = False) -> list[np.ndarray]:
+        if not texts:
+            return []
+        if self._hub.is_fast:
+            encodings = self._hub.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+            return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+        given = {"text_target": list(texts)} if target else {"text": list(texts)}
+        return [np.asarray(ids, dtype=np.int32) for ids in self._hub(**given, add_special_tokens=False)["input_ids"]]
+
+    @property
+    def target_affixes(self) -> tuple[np.ndarray, np.ndarray]:
+        alone = self._hub(text_target="a", add_special_tokens=False)["input_ids"]
+        whole = self._hub(text_target="a")["input_ids"]
+        starts = [place for place in range(len(whole)) if whole[place : place + len(alone)] == alone]
+        start = starts[0] if starts else 0
+        before, after = whole[:start], whole[start + len(alone) :]
+        if not after and self._hub.eos_token_id is not None:
+            after = [self._hub.eos_token_id]  # else the model would never learn to end
+        return np.asarray(before, dtype=np.int32), np.asarray(after, dtype=np.int32)
+
+    @property
+    def document_affixes(self) -> tuple[np.ndarray, np.ndarray]:
+        own = self._patterns[False].gaps[0]
+        # Chat models end a turn with another token than a document; this one is what GPT-2, Qwen and SmolLM read.
+        end = self.special_id("<|endoftext|>")
+        end = self._hub.eos_token_id if end is None else end
+        after = np.asarray([] if end is None else [end], dtype=np.int32)
+        return (own if len(own) else after), after
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        return {role: str(token) for role, token in self._hub.special_tokens_map.items() if isinstance(token, str)}
+
+    @functools.cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        template = self._hub.chat_template
+        if template is None:
+            return None
+        if isinstance(template, dict):
+            template = template.get("default")
+        if not template:
+            return None
+        from luthier.chat import ChatTemplate
+
+        return ChatTemplate(template, self.special_tokens)
+
+    def special_id(self, text: str) -> int | None:
+        token = self._hub.convert_tokens_to_ids(text)
+        known = isinstance(token, int) and self._hub.convert_ids_to_tokens(token) == text
+        return (
+            token if (known and token in self._hub.all_special_ids) or (known and text in self._hub.get_added_vocab()) else None
+        )
+
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         if not texts:
             return []
+        self._refuse_without_offsets()
         encodings = self._hub.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         result = []
         for encoding in encodings:
@@ -165,6 +294,7 @@ class HubTokenizer:
     def tokenize_words(self, sentences: Sequence[Sequence[str]]) -> list[WordTokens]:
         if not sentences:
             return []
+        self._refuse_without_offsets()
         encodings = self._word_backend().encode_batch(
             [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
         )
@@ -215,9 +345,18 @@ class HubTokenizer:
             raise InputError(f"found {wanted}; special tokens alone fill that", where="task.max_tokens")
         return wanted
 
-    def decode(self, ids: np.ndarray) -> str:
-        text: str = self._hub.decode(ids.tolist(), skip_special_tokens=True)
+    def decode(self, ids: np.ndarray, *, special: bool = False) -> str:
+        text: str = self._hub.decode(ids.tolist(), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         return text
 
     def save(self, folder: Path) -> None:
         self._hub.save_pretrained(str(folder))
+
+
+def _language_codes(hub: Any) -> list[str]:
+    """Return the codes that a multilingual tokenizer knows (mBART, NLLB, M2M100), sorted."""
+    codes = getattr(hub, "lang_code_to_id", None) or getattr(hub, "fairseq_language_codes", None) or ()
+    if not codes:
+        codes = [token for token in getattr(hub, "additional_special_tokens", ()) or hub.all_special_tokens if "_" in token]
+        codes = [token.strip("_") for token in codes if token not in hub.special_tokens_map.values()]
+    return sorted(codes)

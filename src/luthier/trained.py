@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from luthier.assembly import open_split
+from luthier.config import generation_options
 from luthier.data.ledger import summarize_splits
 from luthier.data.preparation import Prepared, encode, prepare, read_rows
 from luthier.data.rows import Row
 from luthier.engines import ENGINES
-from luthier.engines.engine import Choice
+from luthier.engines.engine import Choice, as_generator
 from luthier.errors import InputError, RowError
 from luthier.evaluation import Evaluation, evaluate
+from luthier.generation import Writer
+from luthier.heads import writes
 from luthier.inference import predict
 from luthier.model_source import model_config, model_limit, resolve_model
 from luthier.report import SplitSummary
@@ -30,10 +33,18 @@ class TrainedModel:
     Args:
         name: a run folder, a model folder, or whatever else a config's ``model`` may name.
         task: for a model that Luthier has not tuned but that has a head: the task to use it for.
+        generation: how text is written, as the config's section of this name; over what the model was trained with.
     """
 
     def __init__(
-        self, name: str, *, task: Task[Any] | None = None, engine: str = "torch", device: str = "auto", precision: str = "auto"
+        self,
+        name: str,
+        *,
+        task: Task[Any] | None = None,
+        engine: str = "torch",
+        device: str = "auto",
+        precision: str = "auto",
+        generation: Mapping[str, Any] | None = None,
     ) -> None:
         self.source = resolve_model(name)
         if task is None:
@@ -43,10 +54,19 @@ class TrainedModel:
             task = task_of(self.source.task, where=str(self.source.folder / "luthier.json"))
         else:
             task = task.adopt(model_config(self.source.folder))
-        self.tokenizer = HubTokenizer(self.source.folder, model_limit=model_limit(self.source.folder))
+        self.tokenizer = HubTokenizer(self.source.folder, model_limit=model_limit(self.source.folder), languages=task.languages)
         self.task = task
         self.columns: dict[str, str] = dict((self.source.task or {}).get("columns", {}))
         self.model = ENGINES.get(engine).load(self.source.folder, task.head, device=device, precision=precision)
+        saved: Mapping[str, Any] = (self.source.task or {}).get("generation", {})
+        self.generation = generation_options(task.generation, saved, generation or {})
+
+    @property
+    def writer(self) -> Writer | None:
+        """What makes the model write, by ``generation``; None under a head that does not."""
+        if not writes(self.task.head):
+            return None
+        return Writer(as_generator(self.model), self.tokenizer, self.generation, self.task.end_ids(self.tokenizer))
 
     def predict(self, items: Sequence[str | dict[str, Any]]) -> list[Prediction]:
         """Return one prediction an item: a text, or a dict with the task's columns.
@@ -58,7 +78,20 @@ class TrainedModel:
         """
         if isinstance(items, str):
             raise InputError("found one text; give a list of texts", fix="Write predict([text]).")
-        return list(predict(self.model, self.task, self.tokenizer, (self._example(item, n) for n, item in enumerate(items, 1))))
+        examples = (self._example(item, n) for n, item in enumerate(items, 1))
+        return list(predict(self.model, self.task, self.tokenizer, examples, writer=self.writer))
+
+    def stream(self, item: str | dict[str, Any]) -> Iterator[str]:
+        """Yield the text for one item piece by piece, as it is written; closing the iterator stops computing.
+
+        Raises:
+            InputError: this task does not write.
+        """
+        writer = self.writer
+        if writer is None:
+            raise InputError(f"{self.task.name} does not write text, so there is nothing to stream")
+        (features,) = self.task.encode([self._example(item, 1)], self.tokenizer, gold=False)
+        yield from writer.stream(features[0])
 
     def predict_rows(self, rows: Iterable[Row | RowError]) -> Iterator[tuple[Row, Prediction]]:
         """Yield each row with its prediction, in order.
@@ -76,7 +109,7 @@ class TrainedModel:
                 waiting.append(row)
                 yield example
 
-        for prediction in predict(self.model, self.task, self.tokenizer, examples()):
+        for prediction in predict(self.model, self.task, self.tokenizer, examples(), writer=self.writer):
             yield waiting.pop(0), prediction
 
     def _example(self, item: str | dict[str, Any], number: int) -> Any:
@@ -111,12 +144,18 @@ class TrainedModel:
                 folder=Path(folder),
             )
             encode(prepared, self.tokenizer, Path(folder))
-            result = evaluate(self.model, prepared.splits["test"], predictions=predictions)
+            result = evaluate(self.model, prepared.splits["test"], writer=self.writer, predictions=predictions)
         return result, summarize_splits(prepared.entries)[0], prepared
 
 
 def load(
-    name: str | Path, *, task: Task[Any] | None = None, engine: str = "torch", device: str = "auto", precision: str = "auto"
+    name: str | Path,
+    *,
+    task: Task[Any] | None = None,
+    engine: str = "torch",
+    device: str = "auto",
+    precision: str = "auto",
+    generation: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
-    """Load a run or a model folder for use: ``luthier.load("runs/news").predict([...])``."""
-    return TrainedModel(str(name), task=task, engine=engine, device=device, precision=precision)
+    """Load a run or a model folder for use: ``luthier.load("runs/news").predict([...])``. See TrainedModel."""
+    return TrainedModel(str(name), task=task, engine=engine, device=device, precision=precision, generation=generation)

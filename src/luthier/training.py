@@ -19,6 +19,7 @@ from luthier.data.features import FeatureStore
 from luthier.engines.engine import Batch, LazyScalar, Model
 from luthier.errors import InputError
 from luthier.events import Event
+from luthier.metrics import gain
 from luthier.schedule import SCHEDULES, Decay, learning_rate
 from luthier.units import BatchSize, Duration, Warmup
 
@@ -114,7 +115,7 @@ def fit(
         settings: the resolved ``train`` section.
         checkpoints: where states are written.
         evaluate: returns the validation metrics; without it the last weights are kept.
-        headline: the metric of ``evaluate`` that selects the best weights; larger is better.
+        headline: the metric of ``evaluate`` that selects the best weights.
         resume: the checkpoint to go on from.
         stop: asked after every step; a signal's number ends the run with its state saved.
 
@@ -266,7 +267,7 @@ class _Loop:
         state = self.state
         metrics = dict(evaluate())
         value = metrics[self.headline]
-        best = state.best_value is None or value > state.best_value
+        best = state.best_value is None or gain(self.headline, value) > gain(self.headline, state.best_value)
         if best:
             state.best_value, state.best_step, state.stale = value, state.step, 0
         else:

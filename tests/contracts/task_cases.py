@@ -42,14 +42,45 @@ CASES: dict[str, dict[str, list[Row]]] = {
             {"question": "when ?", "context": "ada sings in paris .", "is_impossible": True, "answers": []},
         ),
     },
+    "translation": {
+        "pairs": _rows(
+            {"source": "the red town and the blue river", "target": "la ville rouge et la rivière bleue"},
+            {"source": "who lives in paris ?", "target": "qui habite à paris ?"},
+        ),
+        "chinese": _rows({"source": "a good town , and long", "target": "一个 好 的 小镇 ， 很 长"}),
+    },
+    "summarization": {
+        "pairs": _rows(
+            {"source": "ada sings in rome . bob works . it was long .", "target": "ada sings and bob works ."},
+            {"source": "the old town is green . no river .", "target": "a green town ."},
+        ),
+    },
+    "text-generation": {
+        "documents": _rows({"text": "the old town is green . no river ."}, {"text": "ada sings in rome . bob works ."}),
+        "messages": _rows(
+            {"messages": [{"role": "user", "content": "who sings ?"}, {"role": "assistant", "content": "ada sings ."}]},
+            {"messages": [{"role": "system", "content": "short ."}, {"role": "user", "content": "where ?"},
+                          {"role": "assistant", "content": "in paris ."}, {"role": "user", "content": "and bob ?"},
+                          {"role": "assistant", "content": "in rome ."}]},
+        ),
+        "prompts": _rows({"prompt": "who sings ?", "response": "ada sings ."}),
+        "alpaca": _rows({"instruction": "who sings ?", "output": "ada sings ."}),
+        "sharegpt": _rows(
+            {"conversations": [{"from": "human", "value": "who sings ?"}, {"from": "gpt", "value": "ada sings ."}]},
+        ),
+    },
 }  # fmt: skip
 
 
 def longer(row: Row) -> Row:
     """Return the row with sixty more words, which change no answer."""
     values = dict(row)
-    for role in {"text", "text_pair", "context"} & set(values):
+    for role in {"text", "text_pair", "context", "source", "prompt", "instruction"} & set(values):
         values[role] += " red" * 60
+    for role, key in (("messages", "content"), ("conversations", "value")):
+        if role in values:
+            first, *others = values[role]
+            values[role] = [{**first, key: first[key] + " red" * 60}, *others]
     for role, word in (("tokens", "red"), ("tags", "O")):
         if role in values:
             values[role] = [*values[role], *[word] * 60]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from luthier.heads import Head
+from luthier.heads import Head, num_tokens
 
 _CHUNK = 512
 
@@ -36,7 +36,7 @@ class Feature:
 
     @property
     def length(self) -> int:
-        """Number of tokens."""
+        """Number of input tokens."""
         return len(self.arrays["input_ids"])
 
 
@@ -44,7 +44,7 @@ class FeatureStore(Sequence[Feature]):
     """A split's features in a memory-mapped Arrow file, beside a few numbers of each in memory.
 
     Attributes:
-        lengths: int32 [N], tokens of each feature.
+        lengths: int32 [N], tokens of each feature, as luthier.heads.num_tokens counts them.
         groups: int32 [N], the source row of each, ascending.
         num_targets: int32 [N]; weights: float64 [N], the weight of those targets in the loss.
         cut: int32 [N], tokens cut away.
@@ -118,7 +118,7 @@ class FeatureStore(Sequence[Feature]):
                     if len(ids) and int(ids.max()) >= len(used):
                         used = np.pad(used, (0, int(ids.max()) + 1024 - len(used)))
                     used[ids] = True
-                    values = (feature.length, feature.group, count, weight * feature.weight, feature.cut)
+                    values = (num_tokens(head, feature.arrays), feature.group, count, weight * feature.weight, feature.cut)
                     for column, value in zip(numbers.values(), values, strict=True):
                         column.append(value)
                 batch = _record_batch(chunk)

@@ -82,7 +82,8 @@ class _Read:
     store: RowStore
     keys: list[str]
     strata: list[str]
-    rejected: list[Entry]
+    left_out: list[Entry]
+    """Rows that were rejected, or skipped by cleaning."""
 
 
 def read_rows(source: Source, task: Task[Any], columns: Mapping[str, str], *, gold: bool) -> Iterator[Row | RowError]:
@@ -133,8 +134,10 @@ def prepare(
     checks = DataChecks()
     prepared = Prepared(task, {}, [], [], [])
     for name, source in sources.items():
-        read = _read(name, source, task, columns, folder=folder, max_rejected=max_rejected)
-        prepared.entries += read.rejected
+        # Text of another kind has columns of its own.
+        own = columns if name != "general" else {}
+        read = _read(name, source, task, own, folder=folder, max_rejected=max_rejected)
+        prepared.entries += read.left_out
         prepared.digests[name] = source.digest()
         prepared.notes += source.notes
         whole = np.arange(len(read.store))
@@ -177,6 +180,9 @@ def _read(
     keys: list[str] = []
     strata: list[str] = []
     errors: list[RowError] = []
+    cleaned: list[Entry] = []
+    # What is held out is scored as it is.
+    cleaner = task.cleaner() if name == "train" else None
 
     def sound() -> Iterator[Row]:
         for row in read_rows(source, task, columns, gold=True):
@@ -188,6 +194,10 @@ def _read(
             except RowError as error:
                 errors.append(error)
                 continue
+            reason = cleaner(example) if cleaner else None
+            if reason:
+                cleaned.append(Entry(row.file, row.line, name, "skipped", reason))
+                continue
             if task.gold(example) is None:
                 errors.append(row.error(f"there is no value for {_gold_columns(task)}"))
                 continue
@@ -196,11 +206,11 @@ def _read(
             yield row
 
     store = RowStore.write(folder / f"{name}.rows.arrow", sound())
-    refuse_too_many(errors, len(store), max_rejected, where=", ".join(source.files))
+    refuse_too_many(errors, len(store) + len(cleaned), max_rejected, where=", ".join(source.files))
     if not len(store):
-        raise InputError("there is no row", where=f"data.{name} ({', '.join(source.files)})")
-    rejected = [_rejected(error, name) for error in errors]
-    return _Read(store, keys, strata, rejected)
+        what = f"cleaning left none of {len(cleaned)} rows" if cleaned else "there is no row"
+        raise InputError(what, where=f"data.{name} ({', '.join(source.files)})")
+    return _Read(store, keys, strata, [*cleaned, *(_rejected(error, name) for error in errors)])
 
 
 def _gold_columns(task: Task[Any]) -> str:
@@ -261,7 +271,7 @@ def _entries(split: Split, features: FeatureStore, remarks: Sequence[str]) -> It
         row = split.row(position)
         if not present[position]:
             reason = "; ".join(part for part in (NOTHING_TO_LEARN, remarks[position]) if part)
-            yield Entry(row.file, row.line, split.name, "skipped", reason)
+            yield Entry(row.file, row.line, split.name, split.task.without_targets, reason)
         elif cut:
             reason = "; ".join(part for part in (remarks[position], "longer than max_tokens") if part)
             yield Entry(row.file, row.line, split.name, "truncated", reason, tokens, targets, cut)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from luthier.data.features import Feature
+from luthier.generation import Generator
 from luthier.heads import Head
 from luthier.tasks.task import Output
 
@@ -105,11 +106,29 @@ class Model(Protocol):
     def save(self, folder: Path) -> None:
         """Write the model in the hub's folder format: float32 masters, config with label names. No tokenizer."""
 
+    def save_whole(self, folder: Path) -> None:
+        """As ``save``, but an adapter is merged into its base.
+
+        Raises:
+            InputError: this adapter cannot be merged.
+        """
+
     def save_state(self, folder: Path) -> None:
         """Write weights, optimizer state and step counter: safetensors and JSON."""
 
     def load_state(self, folder: Path) -> None:
         """Take up a state written by ``save_state``: training continues to the same bits."""
+
+
+def as_generator(model: Model) -> Generator:
+    """Return a model as the Generator that it is, under a head that writes.
+
+    Raises:
+        TypeError: it cannot generate.
+    """
+    if not isinstance(model, Generator):
+        raise TypeError(f"{type(model).__name__} does not generate")
+    return model
 
 
 class Engine(Protocol):

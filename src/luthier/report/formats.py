@@ -27,6 +27,11 @@ _METRICS: Mapping[str, str] = {
     "rmse": "root mean squared error",
     "r2": "R²",
     "auroc": "AUROC",
+    "rouge_lsum": "ROUGE-Lsum",
+    "loss": "loss per token",
+    "exact_match": "exact match",
+    "distinct_1": "distinct-1",
+    "distinct_2": "distinct-2",
 }
 _DIGITS: Mapping[str, int] = {"bleu": 1, "chrf": 1, "perplexity": 2}
 _BASELINES: Mapping[str, str] = {
@@ -36,6 +41,10 @@ _BASELINES: Mapping[str, str] = {
     "mean": "mean of the training values",
     "most_frequent_tag": "most frequent tag of each word",
     "base_model": "the model before fine-tuning",
+    "base_model_general": "the model before fine-tuning, on general text",
+    "n-gram": "n-gram model of the training text",
+    "copy": "the source as it is",
+    "lead": "the first sentences",
 }
 
 # Characters that change how other text looks or what a terminal does: controls but tab and newline,

@@ -10,7 +10,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from luthier.metrics import Score
+from luthier.metrics import Score, gain
 from luthier.report import Curve, Report, SplitSummary
 from luthier.report.charts import Dot, interval_chart, line_chart
 from luthier.report.excerpts import draw_excerpts
@@ -145,7 +145,7 @@ def _units(report: Report, split: str, units: int) -> str:
 def _ranked(report: Report) -> list[tuple[str, Mapping[str, Score]]]:
     """Return the baselines that have the headline metric, best first."""
     having = [(name, scores) for name, scores in report.baselines.items() if report.headline in scores]
-    return sorted(having, key=lambda item: -item[1][report.headline].value)
+    return sorted(having, key=lambda item: -gain(report.headline, item[1][report.headline].value))
 
 
 def _scores(report: Report) -> Html:

@@ -8,5 +8,8 @@ TASKS = Registry(
         "text-classification": "luthier.tasks.text_classification:TextClassification",
         "token-classification": "luthier.tasks.token_classification:TokenClassification",
         "question-answering": "luthier.tasks.question_answering:QuestionAnswering",
+        "translation": "luthier.tasks.sequence_to_sequence:Translation",
+        "summarization": "luthier.tasks.sequence_to_sequence:Summarization",
+        "text-generation": "luthier.tasks.text_generation:TextGeneration",
     },
 )

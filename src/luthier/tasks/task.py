@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from luthier.data.features import Feature
 from luthier.data.rows import Row
+from luthier.generation import GenerationOptions, Written
 from luthier.heads import Head
 from luthier.tokenizer import Tokenizer
 
@@ -52,13 +53,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What an engine computed for one feature: float32 logits, unpadded, without the batch axis.
+    """What an engine computed for one feature.
 
-    ``logits``: [C] for a sequence head, [T, C] for a token head, [2, T] for a span head.
+    Attributes:
+        logits: float32, unpadded, without the batch axis: [C] for a sequence head, [T, C] for a token head,
+            [2, T] for a span head; empty for a head that writes.
+        loss: of a head that writes: (sum over the targets in nats, their weight); None without labels.
+        written: of a head that writes: the text; None where none was asked for.
     """
 
     feature: Feature
     logits: np.ndarray
+    loss: tuple[float, float] | None = None
+    written: Written | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,9 @@ class Task(ABC, Generic[E]):
 
     Attributes:
         name: the hub's pipeline tag.
-        headline: the metric that selects checkpoints; larger is better.
+        headline: the metric that the report is about, and that selects checkpoints where ``criterion`` is empty.
+        criterion: the metric that selects checkpoints, where the headline costs too much to know after every epoch.
+        without_targets: what the ledger says of a training row that has nothing to learn from.
         columns: the roles that it reads from rows.
         max_tokens: tokens of a feature at most, special tokens included; None: the least of the model's limit and 512.
     """
@@ -129,6 +138,8 @@ class Task(ABC, Generic[E]):
     name: ClassVar[str]
     headline: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
+    criterion: ClassVar[str] = ""
+    without_targets: ClassVar[Literal["skipped", "rejected"]] = "skipped"
 
     max_tokens: int | None = None
 
@@ -191,6 +202,24 @@ class Task(ABC, Generic[E]):
     def question(self, text: str) -> Row:
         """Turn one argument of ``luthier predict`` into a row (question answering: ``question [tab] context``)."""
 
+    @property
+    def generation(self) -> GenerationOptions:
+        """How this task writes where the config says nothing; only for heads that write."""
+        return GenerationOptions()
+
+    @property
+    def languages(self) -> tuple[str | None, str | None]:
+        """The codes of the source's and the target's language, for tokenizers that want to know."""
+        return None, None
+
+    def end_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """Return the tokens that end a text of this task, beside those that the model's config names."""
+        return ()
+
+    def cleaner(self) -> Callable[[E], str | None] | None:
+        """Return what says why a training row is left out, or None: called once a row, in order; it may remember."""
+        return None
+
     def stratum(self, example: E) -> str:
         """Return the class that a split by share keeps in proportion; default: one class."""
         return ""
@@ -206,6 +235,10 @@ class Task(ABC, Generic[E]):
     def baselines(self) -> Sequence[Baseline]:
         """Return unfitted simple methods to compare with."""
         return ()
+
+    def signatures(self) -> Mapping[str, str]:
+        """Return how metrics were computed, where that has a name (sacrebleu's signatures), for metrics.json."""
+        return {}
 
     def notes(self, examples: Iterable[E], split: str) -> Sequence[str]:
         """Return sentences about a held-out split that a person should know (labels unknown to training ...)."""
