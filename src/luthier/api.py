@@ -124,7 +124,7 @@ class _Context:
 def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: Checkpoint | None) -> Run:
     observer.stage("reading the data")
     try:
-        prepared = assembly.prepare(folder.start_work())
+        prepared = assembly.prepare(folder.start_work(), new_model=folder.new_model)
         context = _Context(assembly, folder, observer, prepared)
         write_ledger(folder.path / "ledger.parquet", prepared.entries)
         notes = [*prepared.notes, *([] if "validation" in prepared.splits else [NO_VALIDATION])]
@@ -227,6 +227,7 @@ def _close(context: _Context, model: Model, proof: Proof, finished: Event) -> Ru
     write_atomic(folder.path / "README.md", model_card(report))
     signatures = {**versions(), "interval": "95%, Poisson bootstrap, 1000 replicates, seed 0", **proof.signatures}
     folder.write_json("metrics.json", metrics_json(report.scores, report.baselines, training, signatures))
+    folder.finish()
     run = Run(folder.path)
     context.observer.report(report, run)
     return run

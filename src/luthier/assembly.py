@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from luthier.generation import Writer
 from luthier.heads import writes
 from luthier.loggers import LOGGERS
 from luthier.model_source import ModelSource, model_limit, resolve_model
+from luthier.new_model import check_new, new, texts_of
 from luthier.registry import Registry
 from luthier.schedule import SCHEDULES
 from luthier.tasks import TASKS
@@ -29,23 +31,48 @@ from luthier.tasks.task import Task
 from luthier.tokenizer import HubTokenizer
 from luthier.training import Settings
 
+_NEW_LIMIT = 512
 DEFAULT_LEARNING_RATE = 5e-5
 """For methods that state no rate of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Assembly:
-    """The resolved parts of one run; ``config`` holds the inferred values too."""
+    """The resolved parts of one run; ``config`` holds the inferred values too.
+
+    A new model's vocabulary comes from the training split, so ``source`` and ``tokenizer`` of one are there only
+    after ``prepare``.
+    """
 
     config: RunConfig
     task: Task[Any]
     engine: Engine
-    source: ModelSource
-    tokenizer: HubTokenizer
     sources: Mapping[str, Source]
+    _source: ModelSource | None = None
+    _tokenizer: HubTokenizer | None = None
 
-    def prepare(self, folder: Path, *, progress: Callable[[int], None] | None = None) -> Prepared:
-        """Read, check, split and encode the data into ``folder``."""
+    @property
+    def source(self) -> ModelSource:
+        """Where the model is."""
+        assert self._source is not None, "a new model is made by prepare"
+        return self._source
+
+    @property
+    def tokenizer(self) -> HubTokenizer:
+        """The model's tokenizer."""
+        assert self._tokenizer is not None, "a new model is made by prepare"
+        return self._tokenizer
+
+    def prepare(
+        self, folder: Path, *, new_model: Path | None = None, progress: Callable[[int], None] | None = None
+    ) -> Prepared:
+        """Read, check, split and encode the data into ``folder``.
+
+        Args:
+            folder: takes rows and features.
+            new_model: where a new model is made, or was made before this run was interrupted; default: in ``folder``.
+            progress: hears of rows that are encoded.
+        """
         data = self.config.data
         prepared = prepare(
             self.task,
@@ -55,8 +82,20 @@ class Assembly:
             max_rejected=data.max_rejected,
             folder=folder,
         )
+        if self._source is None:
+            self._make_model(prepared, new_model or folder / "new_model")
         encode(prepared, self.tokenizer, folder, progress=progress)
         return prepared
+
+    def _make_model(self, prepared: Prepared, folder: Path) -> None:
+        split = prepared.splits["train"]
+        if not (folder / "config.json").is_file():
+            pairs = (split.task.identity(example) for example in split.examples())
+            aside = folder.with_name(folder.name + ".making")
+            new(**self.config.model.options)(aside, texts_of(pairs), self.config.train.seed)
+            os.replace(aside, folder)
+        self._source = ModelSource("new", folder, "made for this run")
+        self._tokenizer = HubTokenizer(folder, model_limit=model_limit(folder), languages=self.task.languages)
 
     def load(self, prepared: Prepared) -> Model:
         """Load the model under the fitted task's head, ready to train."""
@@ -77,7 +116,7 @@ class Assembly:
     @property
     def is_new(self) -> bool:
         """Whether the model begins with random weights, so that it says nothing before it is trained."""
-        return False
+        return isinstance(self.config.model, Choice)
 
     def writer(self, model: Model, task: Task[Any]) -> Writer | None:
         """Return what makes the model write; None under a head that does not."""
@@ -132,7 +171,7 @@ def assemble(config: RunConfig) -> Assembly:
     _known(config.train.schedule, SCHEDULES, "train.schedule", problems)
     for logger in config.loggers:
         _known(logger, LOGGERS, "loggers", problems)
-    config = _with_format(config, problems)
+    config = _with_new_model(_with_format(config, problems), problems)
     if task is not None:
         try:
             config.generation.over(task.generation)
@@ -141,12 +180,27 @@ def assemble(config: RunConfig) -> Assembly:
     if problems or task is None or engine is None:
         raise ConfigError(problems)
     sources = open_sources(config)
+    if isinstance(config.model, Choice):
+        limit = task.max_tokens or min(_NEW_LIMIT, config.model.options.get("max_positions", _NEW_LIMIT))
+        config = _with_limit(config, limit)
+        return Assembly(config, replace(task, max_tokens=limit), engine, sources)
     source = resolve_model(config.model)
     tokenizer = HubTokenizer(source.folder, model_limit=model_limit(source.folder), languages=task.languages)
     limit = task.limit(tokenizer)
-    task = replace(task, max_tokens=limit)
-    config = config.model_copy(update={"task": Choice(config.task.name, {**config.task.options, "max_tokens": limit})})
-    return Assembly(config, task, engine, source, tokenizer, sources)
+    return Assembly(_with_limit(config, limit), replace(task, max_tokens=limit), engine, sources, source, tokenizer)
+
+
+def _with_limit(config: RunConfig, limit: int) -> RunConfig:
+    return config.model_copy(update={"task": Choice(config.task.name, {**config.task.options, "max_tokens": limit})})
+
+
+def _with_new_model(config: RunConfig, problems: list[str]) -> RunConfig:
+    """Check the plan of a new model."""
+    if not isinstance(config.model, Choice):
+        return config
+    options, wrong = check_new(config.model.options)
+    problems += wrong
+    return config.model_copy(update={"model": Choice("new", options)})
 
 
 def _known(name: str, registry: Registry, path: str, problems: list[str]) -> bool:

@@ -94,6 +94,18 @@ def _choice(value: Any) -> Choice:
     raise ValueError(f"found {value!r}; write a name, or {{name: ..., option: ...}}")
 
 
+def _model(value: Any) -> str | Choice:
+    """A name that resolves to a folder, or the plan of a new model."""
+    if isinstance(value, str) and value != "new":
+        return value
+    choice = _choice(value)
+    if choice.name == "new":
+        return choice
+    if choice.options:
+        raise ValueError(f"found {value!r}; write a name, or {{name: new, architecture: ...}} for a model from scratch")
+    return choice.name
+
+
 def _columns(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or any(isinstance(column, (list, dict)) for column in value.values()):
         raise ValueError(f"found {value!r}; write role: column, such as {{text: review}}")
@@ -107,6 +119,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 def plain_choice(choice: Choice) -> Any:
     """Return a choice as a config writes it: a name, or a mapping with its options."""
+    if isinstance(choice, str):
+        return choice
     return {"name": choice.name, **choice.options} if choice.options else choice.name
 
 
@@ -187,7 +201,7 @@ class RunConfig(_Section):
     """One run, whole."""
 
     task: ChoiceField
-    model: str
+    model: Annotated[Any, BeforeValidator(_model), PlainSerializer(lambda model: plain_choice(model))]
     data: DataConfig
     method: ChoiceField = Choice("full")
     train: TrainConfig = TrainConfig()

@@ -68,6 +68,7 @@ class RunFolder:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self.work = path / ".work"
+        self.new_model = path / "new_model"
         self.model = path / "model"
         self.predictions = path / "predictions"
         self.events = path / "events.jsonl"
@@ -121,6 +122,10 @@ class RunFolder:
 
     def end_work(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.new_model, ignore_errors=True)
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file whole or not at all."""

