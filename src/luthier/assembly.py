@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,16 +22,15 @@ from luthier.errors import ConfigError, InputError, did_you_mean
 from luthier.generation import Writer
 from luthier.heads import writes
 from luthier.loggers import LOGGERS
-from luthier.model_source import ModelSource, model_limit, resolve_model
-from luthier.new_model import check_new, new, texts_of
+from luthier.model_source import ModelSource, model_config, model_limit, resolve_model
+from luthier.new_model import NewModel, UnmadeTokenizer, check_new, texts_of
 from luthier.registry import Registry
 from luthier.schedule import SCHEDULES
 from luthier.tasks import TASKS
 from luthier.tasks.task import Task
-from luthier.tokenizer import HubTokenizer
+from luthier.tokenizer import HubTokenizer, Tokenizer
 from luthier.training import Settings
 
-_NEW_LIMIT = 512
 DEFAULT_LEARNING_RATE = 5e-5
 """For methods that state no rate of their own."""
 
@@ -48,6 +47,7 @@ class Assembly:
     task: Task[Any]
     engine: Engine
     sources: Mapping[str, Source]
+    new_model: NewModel | None = None
     _source: ModelSource | None = None
     _tokenizer: HubTokenizer | None = None
 
@@ -82,18 +82,22 @@ class Assembly:
             max_rejected=data.max_rejected,
             folder=folder,
         )
-        if self._source is None:
-            self._make_model(prepared, new_model or folder / "new_model")
+        if self.new_model is not None:
+            self._make_model(self.new_model, prepared, new_model or folder / "new_model")
         encode(prepared, self.tokenizer, folder, progress=progress)
         return prepared
 
-    def _make_model(self, prepared: Prepared, folder: Path) -> None:
+    def _make_model(self, plan: NewModel, prepared: Prepared, folder: Path) -> None:
+        """Make a new model from the training split, unless an interrupted run has made it before."""
         split = prepared.splits["train"]
         if not (folder / "config.json").is_file():
             pairs = (split.task.identity(example) for example in split.examples())
             aside = folder.with_name(folder.name + ".making")
-            new(**self.config.model.options)(aside, texts_of(pairs), self.config.train.seed)
+            plan.make(aside, texts_of(pairs), self.config.train.seed)
             os.replace(aside, folder)
+        size = model_config(folder)["vocab_size"]
+        if size < plan.vocabulary:
+            prepared.notes.append(f"the training split is enough for a vocabulary of {size} tokens, not {plan.vocabulary}.")
         self._source = ModelSource("new", folder, "made for this run")
         self._tokenizer = HubTokenizer(folder, model_limit=model_limit(folder), languages=self.task.languages)
 
@@ -116,7 +120,7 @@ class Assembly:
     @property
     def is_new(self) -> bool:
         """Whether the model begins with random weights, so that it says nothing before it is trained."""
-        return isinstance(self.config.model, Choice)
+        return self.new_model is not None
 
     def writer(self, model: Model, task: Task[Any]) -> Writer | None:
         """Return what makes the model write; None under a head that does not."""
@@ -171,7 +175,8 @@ def assemble(config: RunConfig) -> Assembly:
     _known(config.train.schedule, SCHEDULES, "train.schedule", problems)
     for logger in config.loggers:
         _known(logger, LOGGERS, "loggers", problems)
-    config = _with_new_model(_with_format(config, problems), problems)
+    config = _with_format(config, problems)
+    plan, config = _with_new_model(config, problems)
     if task is not None:
         try:
             config.generation.over(task.generation)
@@ -180,27 +185,36 @@ def assemble(config: RunConfig) -> Assembly:
     if problems or task is None or engine is None:
         raise ConfigError(problems)
     sources = open_sources(config)
-    if isinstance(config.model, Choice):
-        limit = task.max_tokens or min(_NEW_LIMIT, config.model.options.get("max_positions", _NEW_LIMIT))
-        config = _with_limit(config, limit)
-        return Assembly(config, replace(task, max_tokens=limit), engine, sources)
-    source = resolve_model(config.model)
-    tokenizer = HubTokenizer(source.folder, model_limit=model_limit(source.folder), languages=task.languages)
-    limit = task.limit(tokenizer)
-    return Assembly(_with_limit(config, limit), replace(task, max_tokens=limit), engine, sources, source, tokenizer)
+    source = tokenizer = None
+    if plan is None:
+        source = resolve_model(config.model)
+        tokenizer = HubTokenizer(
+            source.folder, model_limit=_text_limit(config, engine, source.folder), languages=task.languages
+        )
+        limit = task.limit(tokenizer)
+    else:
+        limit = task.limit(cast(Tokenizer, UnmadeTokenizer(plan.max_positions)))
+    task = replace(task, max_tokens=limit)
+    config = config.model_copy(update={"task": Choice(config.task.name, {**config.task.options, "max_tokens": limit})})
+    return Assembly(config, task, engine, sources, plan, source, tokenizer)
 
 
-def _with_limit(config: RunConfig, limit: int) -> RunConfig:
-    return config.model_copy(update={"task": Choice(config.task.name, {**config.task.options, "max_tokens": limit})})
+def _text_limit(config: RunConfig, engine: Engine, folder: Path) -> int | None:
+    """Return how many tokens the model takes beside those that the method adds."""
+    limit = model_limit(folder)
+    added = getattr(engine.methods()[config.method.name], "added_tokens", None)
+    return limit if limit is None or added is None else limit - added(**config.method.options)
 
 
-def _with_new_model(config: RunConfig, problems: list[str]) -> RunConfig:
-    """Check the plan of a new model."""
+def _with_new_model(config: RunConfig, problems: list[str]) -> tuple[NewModel | None, RunConfig]:
+    """Return the plan of a new model, or None, and the config with all of the plan's values."""
     if not isinstance(config.model, Choice):
-        return config
-    options, wrong = check_new(config.model.options)
+        return None, config
+    plan, wrong = check_new(config.model.options)
     problems += wrong
-    return config.model_copy(update={"model": Choice("new", options)})
+    if config.method.name != "full":
+        problems.append(f'method: "{config.method.name}" leaves weights as they are, and a new model\'s are random. Take full.')
+    return plan, config if plan is None else config.model_copy(update={"model": Choice("new", asdict(plan))})
 
 
 def _known(name: str, registry: Registry, path: str, problems: list[str]) -> bool:

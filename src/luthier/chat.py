@@ -1,21 +1,26 @@
-"""Dialogues as a model reads them, by its own chat template, and the parts of them that it must learn to write.
+r"""Dialogues as a model reads them, by its own chat template, and the parts of them that it must learn to write.
 
-Few templates mark the assistant's parts, so they are found in what is rendered. Every content is replaced by a
-character of its own from Unicode's private use area, and what the template writes around those characters is its
-skeleton. The real text must then be the skeleton with the contents put back, to the character, or the template is
-refused. Nothing that a content says can therefore move the mask.
+Few templates mark what the assistant writes, so it is found in the text that they render. For each answer:
+
+    text    <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n
+    prompt  <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n                      the turns before it, rendered
+    marked  <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n\ue000<|im_end|>\n     the answer made one character
+
+The answer begins where the prompt ends, which must be the beginning of the text. It ends where that begins which
+follows the character in ``marked``, and which must be the end of the text. The marker that ends the turn belongs to
+it. What any content says, markers included, cannot move these places.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from luthier.errors import InputError
+from luthier.errors import InputError, RowError, SecurityError
 
 DEFAULT_TEMPLATE = (
     "{% for message in messages %}"
@@ -28,11 +33,11 @@ DEFAULT_TEMPLATE = (
 """For models that have no template of their own, such as GPT-2."""
 
 _FIRST_MARK = 0xE000
-_MARKER = re.compile(r"\s*<[^<>\s]+>")
-_TRIMS: tuple[Callable[[str], str], ...] = (str, str.strip, str.rstrip, str.lstrip)
-"""What templates do to a content before they write it."""
+_LAST_MARK = 0xF8FF
+"""Unicode's private use area: templates leave its characters alone."""
 
 Span = tuple[int, int]
+_Messages = Sequence[Mapping[str, str]]
 
 
 class Turn(Protocol):
@@ -47,37 +52,192 @@ class Turn(Protocol):
 class ChatTemplate:
     """A model's chat template.
 
+    A system's turn is put before the first user's text, with an empty line between them, where the template refuses
+    it, leaves it out of whole dialogues or places it elsewhere than at the beginning (Gemma, Phi-3, Mistral). Where
+    the template writes nothing at the end of an answer (Falcon), ``eos_token`` is added to the last one: else the
+    model would never learn to stop. ``notes`` says so.
+
     Args:
         template: jinja, as a tokenizer's config holds it. It runs in transformers' sandbox.
         special_tokens: ``bos_token``, ``eos_token`` and so on, as templates name them.
-
-    Raises:
-        InputError: it is no jinja.
     """
 
     def __init__(self, template: str, special_tokens: Mapping[str, str]) -> None:
         self.template = template
         self._special_tokens = dict(special_tokens)
-        self._trims: tuple[Callable[[str], str], ...] = _TRIMS
+
+    def render(self, dialogue: Sequence[Turn]) -> str:
+        """Return a whole dialogue as the model reads it.
+
+        Raises:
+            RowError: the template refuses it.
+            InputError: it is no jinja.
+            SecurityError: it tries what the sandbox forbids.
+        """
+        return self._whole(self._messages(dialogue))
+
+    def prompt(self, dialogue: Sequence[Turn]) -> str:
+        """Return a dialogue up to where the assistant begins to write; raises as ``render`` does."""
+        return self._run(self._messages(dialogue), prompt=True)
+
+    def spans(self, dialogue: Sequence[Turn]) -> list[Span]:
+        """Return the stretches of ``render(dialogue)`` that the model must learn to write, in code points.
+
+        One for each turn of the assistant: from where it begins to write, right after the prompt, to the end of its
+        turn. The marker that ends the turn belongs to it, since the model must learn to stop; the line break that
+        some templates write after the marker does not.
+
+        Raises:
+            RowError: the template refuses the dialogue, or leaves out or rewrites what the assistant says.
+            InputError: the stretches cannot be told for this template, whatever is said.
+        """
+        messages = self._messages(dialogue)
+        text = self._whole(messages)
+        mark = _unused(text, messages)
+        spans = []
+        for index, message in enumerate(messages):
+            if message["role"] == "assistant":
+                spans.append(self._span(messages, index, text, mark))
+        return spans
+
+    def check(self) -> None:
+        """Find the spans of made-up dialogues of one, two and three turns, with a system's turn or without one.
+
+        Raises:
+            InputError: the spans of neither can be told.
+        """
+        for system in (False, True):
+            try:
+                for turns in (1, 2, 3):
+                    self.spans([_Probe(*turn) for turn in _dialogue(turns, system=system)])
+                return
+            except RowError as error:
+                refusal = error
+        raise self._unknown(refusal.what) from refusal
 
     @functools.cached_property
-    def _takes_system(self) -> bool:
-        """Whether it takes a system's turn at all; Gemma's does not."""
-        try:
-            self._run([_message("system", "\ue000"), _message("user", "\ue001")])
-        except InputError:
-            return False
-        return True
+    def notes(self) -> tuple[str, ...]:
+        """What users should know of how this template is read, a sentence each."""
+        notes = []
+        if self._folds_system:
+            notes.append("The chat template has no place for a system's turn: it goes before the first user's text.")
+        if self._is_bare:
+            remedy = f"{self._appended} is added to the last one" if self._appended else "the model will not learn to stop"
+            notes.append(f"The chat template writes nothing after an answer: {remedy}.")
+        messages = self._sample(1)
+        prompt = self._run(messages[:-1], prompt=True)
+        if not self._whole(messages).startswith(prompt):
+            ending = repr(prompt[-24:])
+            notes.append(f"Finished answers do not begin as prompts end ({ending}): they are learned from their first word.")
+        return tuple(notes)
 
     @functools.cached_property
     def end_marker(self) -> str:
-        """What the template writes at the end of the assistant's last turn: a token that stands for it, or nothing."""
-        tail = self._run([_message("user", "\ue000"), _message("assistant", "\ue001")]).rpartition("\ue001")[2]
-        match = _MARKER.match(tail)
-        return match.group().strip() if match else ""
+        """The token that ends the assistant's last turn, or nothing.
 
-    def _run(self, messages: Sequence[Mapping[str, str]], *, prompt: bool = False) -> str:
-        from jinja2 import TemplateError
+        Raises:
+            InputError: it cannot be told.
+        """
+        markers: list[str] = re.findall(self._marker, self._closing)
+        return markers[-1] if markers else ""
+
+    def _span(self, messages: _Messages, index: int, text: str, mark: str) -> Span:
+        """Return the span of one answer; see the module."""
+        marked = [*messages[:index], _message("assistant", mark), *messages[index + 1 :]]
+        before, hit, after = self._whole(marked).partition(mark)
+        prompt = self._run(messages[:index], prompt=True)
+        # A prompt may begin the answer (DeepSeek-R1's "<think>") where finished answers do not have that.
+        start = len(prompt) if text.startswith(prompt) else len(before)
+        end = len(text) - len(after)
+        found = bool(hit) and text.startswith(before[:start]) and text.endswith(after) and start <= end
+        said = text[min(start, len(before)) : end]
+        if not found or _letters(messages[index]["content"]) not in _letters(said):
+            raise RowError(
+                f"the model's chat template leaves out or rewrites a part of the assistant's turn {index + 1}",
+                fix="Most templates do that to reasoning between <think> and </think>, above all in earlier turns: "
+                "take it out, or give each answer a row of its own.",
+            )
+        closing = self._closing
+        return start, end + (len(closing) if after.startswith(closing) else 0)
+
+    @functools.cached_property
+    def _closing(self) -> str:
+        """What ends an answer: its marker, with the blanks before it.
+
+        Markers that follow one another count up to ``eos_token``, else the first alone does; it must then stand after
+        an earlier answer too, where it cannot be the beginning of what comes next.
+        """
+        last, earlier = self._tail(1), self._tail(2)
+        run = re.match(rf"\s*(?:{self._marker})*", last)
+        eos = self._special_tokens.get("eos_token", "")
+        if run and eos and eos in run.group():
+            return run.group()[: run.group().index(eos) + len(eos)]
+        first = re.match(rf"\s*(?:{self._marker})", last)
+        if first and earlier.startswith(first.group()):
+            return first.group()
+        if last.strip():
+            raise self._unknown("where the assistant's turn ends cannot be told")
+        return ""
+
+    def _tail(self, turns: int) -> str:
+        """Return what stands after the first answer of a made-up dialogue."""
+        messages = self._sample(turns)
+        answer = next(message["content"] for message in messages if message["role"] == "assistant")
+        return self._whole(messages).partition(answer)[2]
+
+    @functools.cached_property
+    def _marker(self) -> str:
+        eos = self._special_tokens.get("eos_token", "")
+        return rf"{re.escape(eos)}|<[^<>\s]+>" if eos else r"<[^<>\s]+>"
+
+    @functools.cached_property
+    def _is_bare(self) -> bool:
+        """Whether the template writes nothing after the last answer."""
+        messages = self._sample(1)
+        return not self._run(messages).rpartition(messages[-1]["content"])[2].strip()
+
+    @functools.cached_property
+    def _appended(self) -> str:
+        return self._special_tokens.get("eos_token", "") if self._is_bare else ""
+
+    @functools.cached_property
+    def _folds_system(self) -> bool:
+        """Whether a system's turn must be put before the first user's text."""
+        try:
+            for turns in (1, 2):
+                messages = [_message(*turn) for turn in _dialogue(turns, system=True)]
+                system, user = messages[0]["content"], messages[1]["content"]
+                for text in (self._run(messages), self._run(messages[:-1], prompt=True)):
+                    if text.count(system) != 1 or text.index(system) > text.find(user):
+                        return True
+        except RowError:
+            return True
+        return False
+
+    def _messages(self, dialogue: Sequence[Turn]) -> _Messages:
+        messages = [_message(turn.role, turn.content) for turn in dialogue]
+        if messages[0]["role"] == "system" and len(messages) > 1 and self._folds_system:
+            system, user, *others = messages
+            both = "\n\n".join(part for part in (system["content"], user["content"]) if part.strip())
+            return [_message("user", both), *others]
+        return messages
+
+    def _sample(self, turns: int) -> _Messages:
+        """Return a made-up dialogue that the template takes."""
+        messages = [_message(*turn) for turn in _dialogue(turns, system=False)]
+        try:
+            self._run(messages)
+        except RowError:
+            return [_message(*turn) for turn in _dialogue(turns, system=True)]
+        return messages
+
+    def _whole(self, messages: _Messages) -> str:
+        text = self._run(messages)
+        return text + self._appended if messages[-1]["role"] == "assistant" else text
+
+    def _run(self, messages: _Messages, *, prompt: bool = False) -> str:
+        from jinja2 import TemplateError, TemplateSyntaxError
+        from jinja2.exceptions import SecurityError as SandboxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -87,99 +247,48 @@ class ChatTemplate:
                 add_generation_prompt=prompt,
                 **self._special_tokens,
             )
-        except (TemplateError, TypeError, AttributeError) as error:
-            raise InputError(f"the model's chat template refuses a dialogue: {error}") from error
+        except TemplateSyntaxError as error:
+            raise InputError(f"the model's chat template is no jinja: {error}", where="model") from error
+        except SandboxError as error:
+            raise SecurityError(f"model: its chat template tries what is forbidden: {error}") from error
+        except (TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            raise RowError(f"the model's chat template refuses a dialogue: {error}") from error
         text: str = rendered[0]
         return text
 
-    def _messages(self, dialogue: Sequence[Turn]) -> list[dict[str, str]]:
-        """Return plain messages; a system's turn goes before the first user's text where the template has no place for it."""
-        messages = [_message(turn.role, turn.content) for turn in dialogue]
-        if messages[0]["role"] == "system" and not self._takes_system:
-            system, *messages = messages
-            if not messages:
-                return [_message("user", system["content"])]
-            messages[0] = _message("user", f"{system['content']}\n\n{messages[0]['content']}")
-        return messages
+    def _unknown(self, reason: str) -> InputError:
+        return InputError(
+            f"the mask of learned tokens cannot be built for this model's chat template: {reason}",
+            where="model",
+            fix="Learn the whole dialogue: task.train_on=all; or choose another model.",
+        )
 
-    def render(self, dialogue: Sequence[Turn]) -> str:
-        """Return a whole dialogue as the model reads it.
 
-        Raises:
-            InputError: the template refuses it.
-        """
-        return self._run(self._messages(dialogue))
+class _Probe:
+    """A made-up turn."""
 
-    def prompt(self, dialogue: Sequence[Turn]) -> str:
-        """Return a dialogue up to where the assistant begins to write."""
-        return self._run(self._messages(dialogue), prompt=True)
+    def __init__(self, role: str, content: str) -> None:
+        self.role, self.content = role, content
 
-    def spans(self, dialogue: Sequence[Turn]) -> list[Span]:
-        """Return the stretches of ``render(dialogue)`` that the model must learn to write, in code points.
 
-        One for each turn of the assistant: from where it begins to write to the end of its turn, with the token
-        that ends it, since the model must learn to stop.
+def _dialogue(turns: int, *, system: bool) -> Iterator[tuple[str, str]]:
+    """Yield the roles and contents of a made-up dialogue; each content is one character that no template writes."""
+    roles = [*(["system"] if system else []), *(["user", "assistant"] * turns)]
+    return ((role, chr(_FIRST_MARK + index)) for index, role in enumerate(roles))
 
-        Raises:
-            InputError: they cannot be told for this template.
-        """
-        messages = self._messages(dialogue)
-        text = self._run(messages)
-        marked = [_message(message["role"], chr(_FIRST_MARK + index)) for index, message in enumerate(messages)]
-        skeleton = self._run(marked)
-        places = [skeleton.find(chr(_FIRST_MARK + index)) for index in range(len(messages))]
-        contents = self._contents(skeleton, messages, text)
-        if contents is None:
-            raise InputError(
-                "the learned part of a dialogue cannot be told: the model's chat template changes what is said",
-                where="model",
-                fix="Learn the whole dialogue: task.train_on=all; or choose another model.",
-            )
-        shift = np.cumsum([0, *(len(contents[index]) - 1 for index in range(len(messages)))])
-        order = {index: rank for rank, index in enumerate(sorted(range(len(messages)), key=lambda index: places[index]))}
-        spans = []
-        for index, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            before, after = int(shift[order[index]]), int(shift[order[index] + 1])
-            start = self._start(marked, index, skeleton, places[index])
-            spans.append((start + before, places[index] + 1 + len(self._ending(skeleton, places[index])) + after))
-        return spans
 
-    def _contents(self, skeleton: str, messages: Sequence[Mapping[str, str]], text: str) -> dict[int, str] | None:
-        """Return each content as the template writes it; None where the skeleton and they do not make the text."""
-        marks = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_FIRST_MARK + len(messages) - 1)}]")
-        if sorted(marks.findall(skeleton)) != [chr(_FIRST_MARK + index) for index in range(len(messages))]:
-            return None
-        for assistant in self._trims:
-            for other in self._trims:
-                contents = {
-                    index: (assistant if message["role"] == "assistant" else other)(message["content"])
-                    for index, message in enumerate(messages)
-                }
-                parts = marks.split(skeleton)
-                found = [contents[ord(mark) - _FIRST_MARK] for mark in marks.findall(skeleton)]
-                whole = "".join(part + content for part, content in zip(parts, [*found, ""], strict=True))
-                if whole == text:
-                    ordered = sorted(range(len(messages)), key=lambda index: skeleton.find(chr(_FIRST_MARK + index)))
-                    return {rank: contents[index] for rank, index in enumerate(ordered)}
-        return None
+def _unused(text: str, messages: _Messages) -> str:
+    """Return a private character that stands nowhere in a dialogue."""
+    used = {*text, *(letter for message in messages for letter in message["content"])}
+    for code in range(_FIRST_MARK, _LAST_MARK + 1):
+        if chr(code) not in used:
+            return chr(code)
+    raise RowError("the dialogue uses every character of Unicode's private use area")
 
-    def _start(self, marked: Sequence[Mapping[str, str]], index: int, skeleton: str, place: int) -> int:
-        """Return where in the skeleton the assistant begins to write this turn."""
-        prompt = self._run(marked[:index], prompt=True)
-        if skeleton.startswith(prompt) and len(prompt) <= place:
-            return len(prompt)
-        # What follows once more turns are there may change what stands before: then the opening is looked for.
-        opening = prompt[len(self._run(marked[:index])) :] if prompt.startswith(self._run(marked[:index])) else ""
-        found = skeleton.rfind(opening, 0, place) if opening else -1
-        last = max((skeleton.rfind(chr(_FIRST_MARK + other), 0, place) for other in range(len(marked))), default=-1)
-        return found + len(opening) if found > last else place
 
-    def _ending(self, skeleton: str, place: int) -> str:
-        """Return what ends the assistant's turn at a place of the skeleton."""
-        match = _MARKER.match(skeleton, place + 1)
-        return match.group() if match and self.end_marker and match.group().strip() == self.end_marker else ""
+def _letters(text: str) -> str:
+    """Return a text without its white space, which templates trim and add."""
+    return "".join(text.split())
 
 
 def _message(role: str, content: str) -> dict[str, str]:
@@ -187,13 +296,16 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 
 def trained_tokens(starts: np.ndarray, ends: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
-    """Return which tokens are learned, bool [T]: those that begin inside a span and are not empty.
+    """Return which tokens are learned, bool [T]: those that begin inside a span and stand for some of its text.
 
     Args:
-        starts, ends: int [T], the code points of each token.
+        starts, ends: int [T], the code points of each token. Tokens may share a character. A tokenizer that leaves
+            blanks out of its offsets gives blank tokens no width: they then stand for what follows the token before.
         spans: the stretches of the text that are learned.
     """
+    reached = np.maximum.accumulate(np.concatenate([[0], ends[:-1]])) if len(ends) else ends
+    begins = np.where(ends > starts, starts, np.minimum(starts, reached))
     inside = np.zeros(len(starts), dtype=bool)
     for start, end in spans:
-        inside |= (starts >= start) & (starts < end)
-    return inside & (ends > starts)
+        inside |= (begins >= start) & (begins < end)
+    return inside & (ends > begins)

@@ -30,7 +30,8 @@ class CrossEntropy:
 
     Attributes:
         weights: one weight a class, or None for 1 each. The mean is weighted as in ``torch.nn.CrossEntropyLoss``.
-        label_smoothing: from 0 to 1.
+        label_smoothing: from 0 to 1; this share is spread over all C classes, the right one among them, as in torch
+            and transformers. fairseq spreads it over the others: its 0.1 is 0.1 * C / (C - 1) here.
     """
 
     weights: tuple[float, ...] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from luthier.errors import InputError, did_you_mean
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+ADAPTER_CONFIG = "adapter_config.json"
+BASE_CONFIG = "base_config.json"
+"""The config of an adapter's base under the task's head. As config.json it would make transformers look for the
+base's weights beside it."""
 _LATER = {"fairseq", "keras"}
 
 
@@ -44,7 +49,7 @@ def resolve_model(name: str) -> ModelSource:
         )
     path = Path(name).expanduser()
     if path.exists():
-        folder = path / "model" if (path / "model" / "config.json").is_file() else path
+        folder = path / "model" if _holds_model(path / "model") else path
         return _opened(name, folder, "run" if folder != path else "folder")
     from luthier.samples import SAMPLES, fetch
 
@@ -80,8 +85,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _opened(name: str, folder: Path, found_as: str) -> ModelSource:
-    config = folder / "config.json"
-    if not config.is_file():
+    if not _holds_model(folder):
         raise InputError(
             "there is no config.json in this folder",
             where=str(folder),
@@ -96,27 +100,65 @@ def _opened(name: str, folder: Path, found_as: str) -> ModelSource:
     return ModelSource(name, folder, found_as, task)
 
 
+def _holds_model(folder: Path) -> bool:
+    """Whether a folder holds a whole model or an adapter."""
+    return (folder / "config.json").is_file() or (folder / ADAPTER_CONFIG).is_file()
+
+
 def model_config(folder: Path) -> dict[str, Any]:
-    """Return a model folder's config.json.
+    """Return a model folder's config.json; of an adapter that of its base.
 
     Raises:
-        InputError: it is damaged.
+        InputError: it is damaged, or an adapter's base is missing.
     """
+    if not (folder / "config.json").is_file() and (folder / ADAPTER_CONFIG).is_file():
+        if not (folder / BASE_CONFIG).is_file():
+            return model_config(adapter_base(folder, _json_object(folder, ADAPTER_CONFIG)))
+        return _json_object(folder, BASE_CONFIG)
+    return _json_object(folder, "config.json")
+
+
+def adapter_base(folder: Path, values: Mapping[str, Any]) -> Path:
+    """Return the folder of the base that an adapter belongs to.
+
+    Args:
+        folder: the adapter's.
+        values: its adapter_config.json.
+
+    Raises:
+        InputError: it is not there.
+    """
+    named = values.get("base_model_name_or_path")
+    base = Path(str(named))
+    if not named or not (base / "config.json").is_file():
+        raise InputError(
+            f'the adapter\'s base model is missing: there is no model at "{named}"',
+            where=str(folder),
+            fix=f"Bring it back, or write its new place into {ADAPTER_CONFIG} (base_model_name_or_path).",
+        )
+    return base
+
+
+def _json_object(folder: Path, name: str) -> dict[str, Any]:
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = json.loads((folder / name).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError("config.json is damaged", where=str(folder)) from error
+        raise InputError(f"{name} is damaged", where=str(folder)) from error
     if not isinstance(values, dict):
-        raise InputError("config.json holds no object", where=str(folder))
+        raise InputError(f"{name} holds no object", where=str(folder))
     return values
 
 
 def model_limit(folder: Path) -> int | None:
-    """Return how many tokens the model takes, from its config; None where it says nothing.
+    """Return how many tokens the model takes, from its config; None where it says nothing."""
+    return position_limit(model_config(folder))
+
+
+def position_limit(config: Mapping[str, Any]) -> int | None:
+    """As ``model_limit``, of a config's values.
 
     RoBERTa and its kin lose two positions to their offset of padding_idx + 1.
     """
-    config = model_config(folder)
     limit = config.get("max_position_embeddings") or config.get("n_positions")
     if not isinstance(limit, int):
         return None

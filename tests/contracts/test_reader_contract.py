@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from compiled_catalogue import compiled
 from luthier.data.readers import READERS, DataFile
 from luthier.data.rows import Row
 from luthier.data.sources import open_source
@@ -25,6 +26,14 @@ def write_parquet(path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(TABLE), path)
 
 
+def write_mo(path: Path) -> None:
+    path.write_bytes(compiled({"first, “quoted”": "a", "第二 😀": "b"}))
+
+
+MEMORY = """<?xml version="1.0" encoding="UTF-8"?><tmx version="1.4"><header srclang="en"/><body>
+<tu><tuv xml:lang="en"><seg>first, “quoted”</seg></tuv><tuv xml:lang="zh"><seg>第一</seg></tuv></tu>
+<tu><tuv xml:lang="en"><seg>😀</seg></tuv><tuv xml:lang="zh"><seg>第二</seg></tuv></tu></body></tmx>"""
+
 CONTENT = {
     "csv": 'text,label\r\n"first, “quoted”",a\r\n第二 😀,b\r\n',
     "tsv": "text\tlabel\nfirst, “quoted”\ta\n第二 😀\tb\n",
@@ -34,6 +43,9 @@ CONTENT = {
     "text": "first, “quoted”\n\n第二 😀\n",
     "conll": "Ada NNP B-PER\nsings VBZ O\n\n第二 X O\n😀 X O\n",
     "squad": json.dumps(SQUAD),
+    "po": 'msgid "first, “quoted”"\nmsgstr "a"\n\nmsgid "第二 😀"\nmsgstr "b"\n',
+    "mo": write_mo,
+    "tmx": MEMORY,
 }
 
 
@@ -96,7 +108,7 @@ def test_bytes_that_are_no_text_stop_with_their_place(name, tmp_path):
     path.write_bytes(b"text,label\nok,a\ncaf\xe9,b\n")
     with pytest.raises(InputError) as caught:
         list(READERS.get(name)(DataFile(path)))
-    if name != "parquet":
+    if name not in ("parquet", "mo", "tmx"):  # XML says its own encoding
         assert f"{path}:3: byte 19 (0xe9) is not utf-8" in str(caught.value)
         assert "data.encoding=latin-1" in str(caught.value)
 

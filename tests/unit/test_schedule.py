@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 import transformers
@@ -7,6 +9,9 @@ from luthier.schedule import SCHEDULES, learning_rate
 ORACLES = {
     "linear": transformers.get_linear_schedule_with_warmup,
     "cosine": transformers.get_cosine_schedule_with_warmup,
+    "inverse_sqrt": lambda optimizer, num_warmup_steps, num_training_steps: transformers.get_inverse_sqrt_schedule(
+        optimizer, num_warmup_steps
+    ),
 }
 
 
@@ -20,6 +25,17 @@ def test_the_rate_of_every_step_is_that_of_transformers(name, total, warmup):
         assert rate == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
         optimizer.step()
         oracle.step()
+
+
+def test_every_schedule_begins_at_the_peak_after_warmup_and_never_rises():
+    for name in SCHEDULES:
+        rates = [learning_rate(step, peak=1.0, total=40, warmup=5, decay=SCHEDULES.get(name)) for step in range(41)]
+        assert rates[5] == 1.0
+        assert all(later <= earlier for earlier, later in itertools.pairwise(rates[5:]))
+
+
+def test_the_inverse_root_is_half_the_peak_after_four_times_the_warmup():
+    assert learning_rate(20, peak=1.0, total=100, warmup=5, decay=SCHEDULES.get("inverse_sqrt")) == pytest.approx(0.5)
 
 
 def test_constant_stays_at_the_peak_after_warmup():

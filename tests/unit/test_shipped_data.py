@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -71,8 +72,52 @@ def test_people_and_places_is_sound_iob2_in_documents(split: str, sentences: int
             assert not tag.startswith("I-") or before[2:] == tag[2:]
 
 
+def dialogues(split: str) -> list[list[dict[str, str]]]:
+    path = resolve_data(f"sample:assistant-dialogues/{split}")
+    return [json.loads(line)["messages"] for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def contents(split: str, role: str) -> list[str]:
+    return [turn["content"] for turns in dialogues(split) for turn in turns if turn["role"] == role]
+
+
+@pytest.mark.parametrize(("split", "number"), [("train", 240), ("validation", 30), ("test", 40)])
+def test_the_dialogues_are_read_as_dialogues(split: str, number: int):
+    from luthier.data.sources import open_source
+    from luthier.tasks import TASKS
+
+    task = TASKS.get("text-generation")()
+    found = [task.parse(row) for row in open_source(str(resolve_data(f"sample:assistant-dialogues/{split}"))).rows()]
+    assert len(found) == number
+    assert all(example.dialogue and example.answer for example in found)
+    roles = Counter("-".join(turn.role[0] for turn in example.dialogue) for example in found)
+    assert set(roles) == {"u-a", "u-a-u-a", "s-u-a"}
+    assert all(count >= number // 12 for count in roles.values())
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_every_answer_of_the_assistant_keeps_the_house_style(split: str):
+    for content in contents(split, "assistant"):
+        answer, step = content.split("\nNext step: ")
+        for text, most in ((answer, 2), (step, 1)):
+            assert text == text.strip()
+            assert text[-1] in ".?"
+            assert 1 <= len(re.findall(r"[.?!](?=\s|$)", text)) <= most
+        assert "!" not in content
+
+
+def test_no_dialogue_and_no_answer_stands_twice():
+    splits = ("train", "validation", "test")
+    asked = [
+        next(turn["content"] for turn in turns if turn["role"] == "user") for split in splits for turns in dialogues(split)
+    ]
+    answers = [content for split in splits for content in contents(split, "assistant")]
+    for texts in (asked, answers):
+        assert len({" ".join(re.findall(r"\w+", text.casefold())) for text in texts}) == len(texts)
+
+
 def test_shipped_samples_need_no_download():
-    for name in ("medical-questions", "support-tickets", "people-and-places"):
+    for name in ("medical-questions", "support-tickets", "people-and-places", "assistant-dialogues"):
         sample = SAMPLES.get(name)
         assert sample.package is None
         assert folder_of(sample).is_dir()

@@ -199,7 +199,7 @@ def _read(
                 cleaned.append(Entry(row.file, row.line, name, "skipped", reason))
                 continue
             if task.gold(example) is None:
-                errors.append(row.error(f"there is no value for {_gold_columns(task)}"))
+                errors.append(row.error(task.without_gold or f"there is no value for {_gold_columns(task)}"))
                 continue
             keys.append(row.document if row.document is not None else task.identity(example)[0])
             strata.append(task.stratum(example))
@@ -232,7 +232,12 @@ def _rejected(error: RowError, split: str) -> Entry:
 
 
 def encode(prepared: Prepared, tokenizer: Tokenizer, folder: Path, *, progress: Callable[[int], None] | None = None) -> None:
-    """Encode every split into a feature store, and complete the ledger's entries."""
+    """Encode every split into a feature store, and complete the ledger's entries.
+
+    Raises:
+        InputError: the task and the model do not go together, or nothing is left to learn from.
+    """
+    prepared.notes += prepared.task.remarks(tokenizer)
     for name, split in prepared.splits.items():
         remarks: list[str] = []
         groups = _encoded(split, tokenizer, remarks, progress)
@@ -252,13 +257,22 @@ def _encoded(
 ) -> Iterator[list[Feature]]:
     objective = split.task.head.objective
     for window in windows(split.examples()):
-        grouped = split.task.encode(window, tokenizer, gold=True)
-        for example, features in zip(window, grouped, strict=True):
-            remarks.append(getattr(example, "remark", ""))
+        for example, (features, refusal) in zip(window, _encoded_window(split.task, window, tokenizer), strict=True):
+            remarks.append(refusal or getattr(example, "remark", ""))
             targets = sum(objective.targets(feature.arrays["labels"])[1] for feature in features)
             yield features if targets or split.name != "train" else []
         if progress is not None:
             progress(len(window))
+
+
+def _encoded_window(task: Task[Any], window: Sequence[Any], tokenizer: Tokenizer) -> list[tuple[list[Feature], str]]:
+    """Return each example's features, or none and why this model cannot take it."""
+    try:
+        return [(features, "") for features in task.encode(window, tokenizer, gold=True)]
+    except RowError as error:
+        if len(window) == 1:
+            return [([], error.what)]
+    return [pair for example in window for pair in _encoded_window(task, [example], tokenizer)]
 
 
 def _entries(split: Split, features: FeatureStore, remarks: Sequence[str]) -> Iterable[Entry]:

@@ -1,4 +1,4 @@
-"""Where rows come from: a file, several, a glob, a hub data set, or Python."""
+"""Where rows come from: a file, several, a glob, two files of parallel text, a hub data set, or Python."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from luthier.data.readers import READERS, DataFile
+from luthier.data.readers.parallel import read_parallel, sides
 from luthier.data.rows import Row
 from luthier.engines.engine import Choice
 from luthier.errors import InputError, RowError
@@ -37,7 +38,8 @@ def open_source(spec: Any, *, format: Choice | None = None, encoding: str | None
     """Open a source.
 
     Args:
-        spec: a path, a glob, ``hf:NAME[:CONFIG]:SPLIT``, a list of paths, or a list of dicts.
+        spec: a path, a glob, ``train.{en,fr}`` for parallel text (the source first), ``hf:NAME[:CONFIG]:SPLIT``, a list of
+            paths, or a list of dicts.
         format: a reader with its options; default by suffix and content.
         encoding: default UTF-8.
 
@@ -51,22 +53,26 @@ def open_source(spec: Any, *, format: Choice | None = None, encoding: str | None
     specs = [spec] if isinstance(spec, str) else list(spec)
     if not specs or not all(isinstance(item, str) for item in specs):
         raise InputError(f"found {spec!r}", fix="Give a path, a glob, a list of paths, or a list of rows.")
-    return Files([path for item in specs for path in _paths(item)], format=format, encoding=encoding)
+    return Files([paths for item in specs for paths in _paths(item, format)], format=format, encoding=encoding)
 
 
-def _paths(spec: str) -> list[str]:
+def _paths(spec: str, format: Choice | None) -> list[tuple[str, ...]]:
+    """Return one path for each file, two for parallel text."""
     if "://" in spec:
         raise InputError("addresses on a network are not read", where=spec, fix="Download the file and give its path.")
     path = Path(spec).expanduser()
     if path.is_dir():
         raise InputError("this is a folder", where=spec, fix=f"Name its files: {spec.rstrip('/')}/*.csv")
     if path.is_file():
-        return [spec]
+        return [(spec,)]
+    pair = sides(spec)
+    if pair is not None:
+        return [_parallel(spec, pair, format)]
     if any(char in spec for char in "*?["):
         found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
         if not found:
             raise InputError("no file fits this pattern", where=spec)
-        return found
+        return [(name,) for name in found]
     siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     if not path.parent.is_dir():
@@ -74,11 +80,37 @@ def _paths(spec: str) -> list[str]:
     raise InputError("there is no such file", where=spec, fix=f'Did you mean "{path.with_name(near[0])}"?' if near else None)
 
 
-class Files:
-    """Local files, one after another."""
+def _parallel(spec: str, pair: tuple[str, str], format: Choice | None) -> tuple[str, str]:
+    """Return the two paths of parallel text once both are there and are not of another format."""
+    for side, name in zip(("source", "target"), pair, strict=True):
+        if not Path(name).expanduser().is_file():
+            fix = "Braces and patterns do not go together: give a list." if any(char in name for char in "*?[") else None
+            raise InputError("there is no such file", where=name, fix=fix or f"It is the {side} of {spec}.")
+    suffixes = {DataFile(Path(name)).suffix for name in pair}
+    other = format.name if format else READERS.suffixes.get(suffixes.pop(), "text") if len(suffixes) == 1 else "text"
+    if other != "text":
+        raise InputError(
+            f"braces name two files of parallel text, line by line, and these would be {other}",
+            where=spec,
+            fix=f"Give a list: [{pair[0]}, {pair[1]}]",
+        )
+    return pair
 
-    def __init__(self, paths: Sequence[str], *, format: Choice | None, encoding: str | None) -> None:
-        self._files = [DataFile(Path(path).expanduser(), name=path, encoding=encoding) for path in paths]
+
+class Files:
+    """Local files, one after another.
+
+    Args:
+        paths: one path for each file, or source and target of parallel text.
+        format: of the single files.
+        encoding: default UTF-8.
+    """
+
+    def __init__(self, paths: Sequence[tuple[str, ...]], *, format: Choice | None, encoding: str | None) -> None:
+        self._parts = [
+            [DataFile(Path(path).expanduser(), name=path, encoding=encoding) for path in together] for together in paths
+        ]
+        self._files = [file for part in self._parts for file in part]
         self._format = format
 
     @property
@@ -90,7 +122,10 @@ class Files:
         return list(dict.fromkeys(note for file in self._files for note in file.notes))
 
     def rows(self) -> Iterator[Row | RowError]:
-        for file in self._files:
+        for file, *target in self._parts:
+            if target:
+                yield from read_parallel(file, target[0])
+                continue
             choice = self._format or Choice(READERS.for_file(file))
             yield from READERS.get(choice.name)(file, **choice.options)
 

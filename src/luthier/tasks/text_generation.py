@@ -78,6 +78,7 @@ class TextGeneration(Task[TextExample]):
     name: ClassVar[str] = "text-generation"
     headline: ClassVar[str] = "bits_per_byte"
     criterion: ClassVar[str] = "loss"
+    without_gold: ClassVar[str] = "the dialogue ends without an answer"
     without_targets: ClassVar[Literal["skipped", "rejected"]] = "rejected"
     columns: ClassVar[tuple[Column, ...]] = (
         Column("text", False, "a raw document", ("document", "content", "article")),
@@ -128,6 +129,16 @@ class TextGeneration(Task[TextExample]):
             fix = "Train on the documents first, then on the dialogues."
             raise InputError("some rows are raw text and some are dialogues", where="data.train", fix=fix)
         return replace(self, form=forms.pop() if forms else None)
+
+    def remarks(self, tokenizer: Tokenizer) -> Sequence[str]:
+        if self.form != "dialogue":
+            return ()
+        template = self._template(tokenizer)
+        if self.train_on == "assistant":
+            template.check()
+        if tokenizer.chat_template is None:
+            return ("this model has no chat template of its own: turns are written as User: ... and Assistant: ...", *template.notes)
+        return template.notes
 
     def encode(self, examples: Sequence[TextExample], tokenizer: Tokenizer, *, gold: bool) -> list[list[Feature]]:
         limit = self.limit(tokenizer)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from luthier.engines.torch import attention, attention_cpu
-from luthier.engines.torch.attention import packed_attention, segments_of
+from luthier.engines.torch.attention import PairSegments, Pattern, packed_attention, pair_segments_of, segments_of
 from luthier.engines.torch.dropout import FastDropout, MaskSource
 
 LENGTHS = [40, 33, 32, 32, 16, 9, 5, 1]
@@ -22,42 +22,116 @@ def draws(count: int, seed: int = 0) -> list[Tensor]:
     return [torch.randn(SHAPE, generator=generator, requires_grad=True) for _ in range(count)]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0, causal: bool = False) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0, causal: bool = False, window: int | None = None) -> Tensor:
     module = SimpleNamespace(is_causal=causal)
-    return packed_attention(module, q, k, v, None, dropout=dropout, segments=segments_of(LENGTHS))[0]
+    return packed_attention(module, q, k, v, None, dropout=dropout, segments=segments_of(LENGTHS), sliding_window=window)[0]
 
 
-def alone(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-    parts = zip(*(states.split(LENGTHS, dim=2) for states in (q, k, v)), strict=True)
-    attended = [torch.nn.functional.scaled_dot_product_attention(*part, is_causal=causal) for part in parts]
+def alone(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, window: int | None = None) -> Tensor:
+    """Attend sequence by sequence, with everything that a token does not see written into a mask."""
+    attended = []
+    for part in zip(*(states.split(LENGTHS, dim=2) for states in (q, k, v)), strict=True):
+        rows, columns = torch.meshgrid(*(torch.arange(part[0].shape[2]),) * 2, indexing="ij")
+        seen = (columns <= rows) | torch.tensor(not causal)
+        if window is not None:
+            seen &= columns > rows - window
+        attended.append(torch.nn.functional.scaled_dot_product_attention(*part, attn_mask=seen))
     return torch.cat(attended, dim=2).transpose(1, 2)
 
 
-@pytest.mark.parametrize("cached", [1 << 18, 300], ids=["at once", "in many pieces"])
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention_stays_inside_each_sequence(causal: bool, cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention_cpu, "_CACHED", cached)
-    q, k, v = draws(3)
-    weights = torch.randn(SHAPE).transpose(1, 2)
-    found, expected = attend(q, k, v, causal=causal), alone(q, k, v, causal=causal)
+def assert_same(found: Tensor, expected: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    """Compare results and gradients."""
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    weights = torch.randn(found.shape)
     for one, other in zip(
-        torch.autograd.grad((found * weights).sum(), (q, k, v)),
-        torch.autograd.grad((expected * weights).sum(), (q, k, v)),
+        torch.autograd.grad((found * weights).sum(), inputs),
+        torch.autograd.grad((expected * weights).sum(), inputs),
         strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_groups_of_other_devices_give_the_same(causal: bool) -> None:
+PIECES = pytest.mark.parametrize(
+    ("cached", "rows", "kept"),
+    [(1 << 18, 192, 512), (300, 192, 512), (1 << 18, 7, 512), (500, 16, 32)],
+    ids=["at once", "in many pieces", "in blocks of rows", "computed again"],
+)
+
+
+@pytest.fixture
+def pieces(cached: int, rows: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_cpu, "_CACHED", cached)
+    monkeypatch.setattr(attention_cpu, "_BLOCK_ROWS", rows)
+    monkeypatch.setattr(attention_cpu, "_KEPT", kept)
+
+
+@PIECES
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 1), (True, 5), (True, 16), (True, 39)])
+def test_attention_stays_inside_each_sequence(causal: bool, window: int | None, pieces: None) -> None:
     q, k, v = draws(3)
-    rows = [states[0].transpose(0, 1) for states in (q, k, v)]
+    found, expected = attend(q, k, v, causal=causal, window=window), alone(q, k, v, causal=causal, window=window)
+    assert_same(found, expected, (q, k, v))
+
+
+SOURCES, TARGETS = [40, 33, 33, 20, 9, 5, 5, 1], [7, 40, 12, 33, 2, 20, 17, 30]
+
+
+def pair_states(segments: PairSegments) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = (len(segments.targets.positions), len(segments.sources.positions), len(segments.sources.positions))
+    q, k, v = (torch.randn(1, 4, size, 8, generator=generator, requires_grad=True) for size in sizes)
+    return q, k, v
+
+
+def crossed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    parts = zip(q.split(TARGETS, dim=2), k.split(SOURCES, dim=2), v.split(SOURCES, dim=2), strict=True)
+    attended = [torch.nn.functional.scaled_dot_product_attention(*part) for part in parts]
+    return torch.cat(attended, dim=2).transpose(1, 2)
+
+
+@PIECES
+def test_each_target_sees_its_own_source_alone(pieces: None) -> None:
+    segments = pair_segments_of(SOURCES, TARGETS)
+    q, k, v = pair_states(segments)
+    module = SimpleNamespace(is_causal=False, is_decoder=True)
+    assert_same(packed_attention(module, q, k, v, None, segments=segments)[0], crossed(q, k, v), (q, k, v))
+
+
+def test_both_sides_of_a_pair_see_themselves() -> None:
+    segments = pair_segments_of(SOURCES, TARGETS)
+    for module, side in (
+        (SimpleNamespace(is_causal=False, is_decoder=False), segments.sources),
+        (SimpleNamespace(is_causal=True, is_decoder=True), segments.targets),
+    ):
+        q = torch.randn(1, 4, len(side.positions), 8)
+        found = packed_attention(module, q, q, q, None, segments=segments)[0]
+        expected = packed_attention(module, q, q, q, None, segments=side)[0]
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, 5)])
+def test_the_groups_of_other_devices_give_the_same(causal: bool, window: int | None) -> None:
+    q, k, v = draws(3)
+    segments = segments_of(LENGTHS)
+    pattern = Pattern(segments, segments, 0.0, 8**-0.5, causal, window)
+    expected = alone(q, k, v, causal=causal, window=window)
+    torch.testing.assert_close(_by_groups(pattern, q, k, v), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_groups_of_other_devices_cross_pairs_too() -> None:
+    segments = pair_segments_of(SOURCES, TARGETS)
+    q, k, v = pair_states(segments)
+    pattern = Pattern(segments.targets, segments.seen, 0.0, 8**-0.5, False, None)
+    torch.testing.assert_close(_by_groups(pattern, q, k, v), crossed(q, k, v), atol=1e-6, rtol=1e-5)
+
+
+def _by_groups(pattern: Pattern, *states: Tensor) -> Tensor:
+    q, k, v = (state[0].transpose(0, 1) for state in states)
     parts = [
-        attention._attend(group, *(states[group.start : group.stop] for states in rows), 0.0, 8**-0.5, causal)
-        for group in segments_of(LENGTHS).groups
+        attention._attend(pattern, group, seen, q[group.start : group.stop], *(x[seen.start : seen.stop] for x in (k, v)))
+        for group, seen in pattern.groups()
     ]
-    torch.testing.assert_close(torch.cat(parts)[None], alone(q, k, v, causal=causal), atol=1e-6, rtol=1e-5)
+    return torch.cat(parts)[None]
 
 
 def test_shared_keys_are_repeated() -> None:
@@ -78,7 +152,9 @@ def directional(function: Callable[..., Tensor], inputs: list[Tensor], along: li
     return slopes
 
 
-def test_the_gradient_with_dropout_is_the_slope() -> None:
+@pytest.mark.parametrize("kept", [512, 16], ids=["kept", "drawn again"])
+def test_the_gradient_with_dropout_is_the_slope(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_cpu, "_KEPT", kept)
     inputs, along = draws(3), draws(3, seed=1)
     weights = torch.randn(SHAPE).transpose(1, 2)
 

@@ -8,6 +8,10 @@ row that cannot be read. Its keyword-only arguments are its options in a config'
 | the file is empty or cut, not in its encoding, with NUL bytes | the whole file: ``InputError`` |
 | a doubled column in the header, a quote that never closes, a .json that is no JSON | the whole file: ``InputError`` |
 | too few or too many cells, a line that is no JSON object, NaN, a doubled key | that row: ``RowError``, rejected |
+| parallel files with different numbers of lines, XML that is not sound | the whole source: ``InputError`` |
+| XML that declares entities | the whole file: ``SecurityError`` |
+| a translation unit without one of its sides, a message that cannot be parsed | that row: ``RowError``, rejected |
+| fuzzy, obsolete and untranslated messages | no rows, and a note that counts them |
 | a CoNLL line with another number of columns or an empty token | that sentence: ``RowError``, rejected |
 | a byte order mark | stripped, and noted |
 | blank lines | no rows; in CoNLL the end of a sentence |
@@ -53,7 +57,10 @@ class Readers(Registry):
         name = self._suffixes.get(file.suffix)
         if name is None:
             known = ", ".join(sorted(self._suffixes))
-            fix = f"Known suffixes: {known}. Or say it: data.format=NAME, one of {', '.join(self)}."
+            fix = (
+                f"Known suffixes: {known}. Or say it: data.format=NAME, one of {', '.join(self)}. "
+                "Parallel text takes braces, quoted in a shell: 'data.train=train.{en,fr}'."
+            )
             raise InputError(f'the suffix "{file.suffix}" tells no format', where=file.name, fix=fix)
         return name
 
@@ -69,7 +76,7 @@ reader = READERS.reader
 
 def _load() -> None:
     """Import the readers of this package, so that they register."""
-    from luthier.data.readers import conll, json_files, parquet, plain, squad, tables  # noqa: F401
+    from luthier.data.readers import conll, gettext, json_files, parquet, plain, squad, tables, tmx  # noqa: F401
 
 
 _load()

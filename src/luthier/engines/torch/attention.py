@@ -9,7 +9,7 @@ one, ten times slower. A row is laid out in order of length, so that a group is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -52,11 +52,15 @@ class Segments:
         groups: cover the row in order.
         firsts: int64 [S], the first token of each sequence.
         bounds: int32 [S + 1], where each sequence begins, and the end of the last.
+        positions: int64 [T], of each token in its sequence, from 0.
+        longest: the tokens of the longest sequence.
     """
 
     groups: tuple[Group, ...]
     firsts: Tensor
     bounds: Tensor
+    positions: Tensor
+    longest: int
 
     def to(self, device: torch.device) -> Segments:
         """Return the segments on ``device``."""
@@ -68,18 +72,82 @@ class Segments:
             )
             for group in self.groups
         )
-        return Segments(groups, self.firsts.to(device, non_blocking=True), self.bounds.to(device, non_blocking=True))
+        firsts, bounds, positions = (
+            places.to(device, non_blocking=True) for places in (self.firsts, self.bounds, self.positions)
+        )
+        return Segments(groups, firsts, bounds, positions, self.longest)
 
 
-def segments_of(lengths: Sequence[int]) -> Segments:
-    """Return the segments of a row whose sequences stand in order of length."""
+@dataclass(frozen=True, slots=True)
+class PairSegments:
+    """Where the sequences of two rows stand: sources for the encoder, targets for the decoder.
+
+    Attributes:
+        sources: cut for the encoder.
+        targets: of as many sequences, in the same order.
+        seen: the sources again, cut into groups as the targets are.
+    """
+
+    sources: Segments
+    targets: Segments
+    seen: Segments
+
+    def to(self, device: torch.device) -> PairSegments:
+        """Return the segments on ``device``."""
+        return PairSegments(self.sources.to(device), self.targets.to(device), self.seen.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What sees what.
+
+    Attributes:
+        queries: whose sequences see those of ``keys``, one by one.
+        scale: of the products of queries and keys.
+        causal: a token sees nothing after itself.
+        window: how many tokens one sees, itself included; None without end. Only where causal.
+    """
+
+    queries: Segments
+    keys: Segments
+    dropout: float
+    scale: float
+    causal: bool
+    window: int | None
+
+    def groups(self) -> Iterator[tuple[Group, Group]]:
+        """Yield what is computed together: a group of queries and the group of keys that it sees."""
+        yield from zip(self.queries.groups, self.keys.groups, strict=True)
+
+
+def num_blocks(length: int) -> int:
+    """Return how many blocks of 16 tokens a sequence fills."""
+    return -(-length // _BLOCK)
+
+
+def segments_of(lengths: Sequence[int], keys: Sequence[Hashable] | None = None) -> Segments:
+    """Return the segments of a row.
+
+    Args:
+        lengths: of its sequences, in order.
+        keys: neighbours with the same key make a group. By default those of as many blocks.
+    """
     bounds = torch.tensor([0, *np.cumsum(lengths, dtype=np.int32)], dtype=torch.int32)
+    chosen = [num_blocks(length) for length in lengths] if keys is None else keys
     groups: list[Group] = []
     start = 0
-    for blocks, members in groupby(lengths, key=lambda length: -(-length // _BLOCK)):
-        groups.append(_group(start, list(members), longest=blocks * _BLOCK))
+    for _, members in groupby(zip(chosen, lengths, strict=True), key=lambda pair: pair[0]):
+        grouped = [length for _, length in members]
+        groups.append(_group(start, grouped, longest=num_blocks(max(grouped)) * _BLOCK))
         start = groups[-1].stop
-    return Segments(tuple(groups), bounds[:-1].long(), bounds)
+    positions = torch.tensor(np.concatenate([np.arange(length) for length in lengths]))
+    return Segments(tuple(groups), bounds[:-1].long(), bounds, positions, max(lengths))
+
+
+def pair_segments_of(sources: Sequence[int], targets: Sequence[int]) -> PairSegments:
+    """Return the segments of a row of sources and a row of targets, given the lengths of each."""
+    keys = [(num_blocks(source), num_blocks(target)) for source, target in zip(sources, targets, strict=True)]
+    return PairSegments(segments_of(sources), segments_of(targets, keys), segments_of(sources, keys))
 
 
 def _group(start: int, lengths: Sequence[int], *, longest: int) -> Group:
@@ -113,19 +181,24 @@ def packed_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
-    segments: Segments | None = None,
+    segments: Segments | PairSegments | None = None,
+    sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attend inside each sequence: q [1, N, T, D] and k, v [1, N or fewer, T, D] to [1, T, N, D].
+    """Attend inside each sequence: q [1, N, T, D] and k, v [1, N or fewer, T', D] to [1, T, N, D].
 
     Raises:
-        NotImplementedError: the network asks for something else (a window, a bias, a mask of its own).
+        NotImplementedError: the network asks for something else (a bias, a cap, a mask of its own).
     """
     unknown = [name for name, other in others.items() if name not in _HARMLESS and other is not None and other is not False]
+    causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
+    if sliding_window is not None and not causal:
+        unknown.append("sliding_window without causality")
     if segments is None or attention_mask is not None or unknown:
         raise NotImplementedError(f"packed attention does not know {unknown or 'this call'}")
-    causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    queries, keys = _sides(module, segments, causal=causal)
+    pattern = Pattern(queries, keys, dropout, scale, causal, sliding_window)
     # [1, N, T, D] is a view of [T, N * D] as the projections wrote it.
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     if query.device.type == "cpu":
@@ -135,43 +208,56 @@ def packed_attention(
         if repeats > 1:
             k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
         q, k = q.to(v.dtype), k.to(v.dtype)
-        attended: Tensor = PackedProducts.apply(q, k, v, segments, dropout, scale, causal)  # type: ignore[no-untyped-call]
+        attended: Tensor = PackedProducts.apply(q, k, v, pattern)  # type: ignore[no-untyped-call]
         return attended[None], None
     if q.is_cuda and not dropout and q.dtype == k.dtype == torch.bfloat16:
-        return _variable_length(q, k, v, segments, scale, causal)[None], None
+        return _variable_length(q, k, v, pattern)[None], None
     parts = [
-        _attend(
-            group, q[group.start : group.stop], k[group.start : group.stop], v[group.start : group.stop], dropout, scale, causal
-        )
-        for group in segments.groups
+        _attend(pattern, group, seen, q[group.start : group.stop], k[seen.start : seen.stop], v[seen.start : seen.stop])
+        for group, seen in pattern.groups()
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
 
 
-def _variable_length(q: Tensor, k: Tensor, v: Tensor, segments: Segments, scale: float, causal: bool) -> Tensor:
+def _sides(module: Any, segments: Segments | PairSegments, *, causal: bool) -> tuple[Segments, Segments]:
+    """Return the segments of queries and keys; of an encoder-decoder by which of its attentions this is."""
+    if isinstance(segments, Segments):
+        return segments, segments
+    if causal:
+        return segments.targets, segments.targets
+    if getattr(module, "is_decoder", False):
+        return segments.targets, segments.seen
+    return segments.sources, segments.sources
+
+
+def _variable_length(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
     """The GPU's kernel for sequences of any length; it knows no dropout and takes 16-bit numbers alone."""
     from torch.nn.attention.varlen import varlen_attn
 
-    longest = max(group.longest for group in segments.groups)
-    window = (-1, 0) if causal else (-1, -1)
+    queries, keys = pattern.queries, pattern.keys
+    longest, most = (max(group.longest for group in side.groups) for side in (queries, keys))
+    before = -1 if pattern.window is None else pattern.window - 1
     attended = varlen_attn(
-        q, k, v, segments.bounds, segments.bounds, longest, longest,
-        scale=scale, window_size=window, enable_gqa=q.shape[1] != k.shape[1],
+        q, k, v, queries.bounds, keys.bounds, longest, most,
+        scale=pattern.scale, window_size=(before, 0 if pattern.causal else -1), enable_gqa=q.shape[1] != k.shape[1],
     )  # fmt: skip
     assert isinstance(attended, Tensor)
     return attended
 
 
-def _attend(group: Group, q: Tensor, k: Tensor, v: Tensor, dropout: float, scale: float, causal: bool) -> Tensor:
+def _attend(pattern: Pattern, group: Group, seen: Group, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend inside one group: [tokens, N, D] to [tokens, N, D]."""
-    q, k, v = (_padded(states, group) for states in (q, k, v))
-    mask = group.mask
-    if causal and mask is not None:
-        # Right padding lies in the future of every token, so the causal mask hides it.
-        mask = None
+    q, k, v = _padded(q, group), _padded(k, seen), _padded(v, seen)
+    # Right padding lies in the future of every token, so the causal mask hides it.
+    mask = None if pattern.causal else seen.mask
+    window = pattern.window
+    if window is not None and window < group.longest:
+        band = torch.ones(group.longest, group.longest, dtype=torch.bool, device=q.device)
+        mask = band.tril_().triu_(1 - window)
     attended = functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
-    )
+        q, k, v, attn_mask=mask, dropout_p=pattern.dropout, scale=pattern.scale,
+        is_causal=pattern.causal and mask is None, enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
     flat = attended.transpose(1, 2).reshape(group.rows * group.longest, q.shape[1], -1)
     return flat if group.places is None else flat.index_select(0, group.places)
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from luthier.data.features import Feature
-from luthier.engines.torch.attention import Segments
-from luthier.heads import BinaryCrossEntropy, Head, SequenceHead, SpanHead, SquaredError
+from luthier.engines.torch.attention import PairSegments, Segments
+from luthier.errors import InputError
+from luthier.heads import IGNORED, BinaryCrossEntropy, Head, SequenceHead, SpanHead, SquaredError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,14 @@ class Piece:
     """Sequences that go through the network together.
 
     A network's results are brought to one form whatever the layout of the tokens: S rows for a sequence
-    head, else T rows, the tokens of the S sequences one after another without padding.
+    head, else T rows, the tokens of the S sequences one after another without padding. Of an encoder-decoder
+    these are the tokens of the targets.
 
     Attributes:
         order: the place in the batch of each of the S sequences.
         lengths: int64 [S], tokens of each; on the host.
         inputs: what the network's ``forward`` takes.
-        segments: where the sequences stand in the row; None in padded pieces.
+        segments: where the sequences stand in the row, or those of both sides in two rows; None in padded pieces.
         valid: int64 [T], the place of each token in the flattened padded piece; None in packed ones.
         sequences: int64 [T], the sequence that each token belongs to.
         labels: as luthier.heads, one after another; None without gold.
@@ -36,7 +38,7 @@ class Piece:
     order: tuple[int, ...]
     lengths: tuple[int, ...]
     inputs: dict[str, Tensor]
-    segments: Segments | None
+    segments: Segments | PairSegments | None
     valid: Tensor | None
     sequences: Tensor
     labels: Tensor | None
@@ -102,3 +104,20 @@ def gathered_labels(features: Sequence[Feature], head: Head) -> Tensor | None:
 def feature_weights(features: Sequence[Feature]) -> Tensor:
     """Return float32 [S]."""
     return torch.tensor([feature.weight for feature in features], dtype=torch.float32)
+
+
+def decoder_inputs(network: Any, labels: np.ndarray) -> np.ndarray:
+    """Return what the decoder reads while it predicts ``labels`` [T]: the same shifted right, as the family does it.
+
+    Raises:
+        InputError: the config does not say what a target begins with.
+    """
+    own = getattr(network, "prepare_decoder_input_ids_from_labels", None)
+    start, pad = network.config.decoder_start_token_id, network.config.pad_token_id
+    if own is not None and pad is not None:
+        shifted: np.ndarray = own(labels=torch.tensor(labels, dtype=torch.long)[None])[0].numpy()
+        return shifted
+    if start is None:
+        raise InputError("config.json names no decoder_start_token_id", where="model", fix="Set it in the model's config.json.")
+    ids = np.where(labels == IGNORED, pad or 0, labels)
+    return np.concatenate([[start], ids[:-1]])

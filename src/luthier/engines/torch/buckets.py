@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from luthier.data.features import Feature
-from luthier.engines.torch.batch import Piece, feature_weights, gathered_labels, tensor
-from luthier.heads import CausalHead, Head, SequenceHead, SpanHead
+from luthier.engines.torch.batch import Piece, decoder_inputs, feature_weights, gathered_labels, tensor
+from luthier.engines.torch.vocabulary import last_states
+from luthier.heads import CausalHead, Head, Seq2SeqHead, SequenceHead, SpanHead
 
 _MAX_PADDING = 0.12
 _MIN_ROWS = 4
@@ -42,7 +43,29 @@ class Buckets:
 
     def pieces(self, features: Sequence[Feature]) -> list[Piece]:
         """Return the pieces of a micro-batch; each feature stands in exactly one."""
+        if isinstance(self._head, Seq2SeqHead):
+            return [self._pair_piece(features, members) for members in _pair_groups(features)]
         return [self._piece(features, members) for members in _groups([feature.length for feature in features])]
+
+    def _pair_piece(self, features: Sequence[Feature], members: Sequence[int]) -> Piece:
+        """Lay out sources and targets, each padded to its longest; tokens of the piece are those of the targets."""
+        chosen = [features[member] for member in members]
+        sources, source_mask = _padded([feature.arrays["input_ids"] for feature in chosen], self._pad_id)
+        shifted = [decoder_inputs(self._network, feature.arrays["labels"]) for feature in chosen]
+        targets, target_mask = _padded(shifted, self._pad_id)
+        # Right padding lies in the future of every target token, so the causal mask hides it.
+        inputs = {"input_ids": tensor(sources), "attention_mask": tensor(source_mask), "decoder_input_ids": tensor(targets)}
+        lengths = [len(ids) for ids in shifted]
+        return Piece(
+            order=tuple(members),
+            lengths=tuple(lengths),
+            inputs=inputs,
+            segments=None,
+            valid=tensor(np.flatnonzero(target_mask.ravel())),
+            sequences=tensor(np.repeat(np.arange(len(lengths)), lengths)),
+            labels=gathered_labels(chosen, self._head),
+            weights=feature_weights(chosen),
+        )
 
     def _piece(self, features: Sequence[Feature], members: Sequence[int]) -> Piece:
         chosen = [features[member] for member in members]
@@ -72,8 +95,8 @@ class Buckets:
 
 def flat_results(network: Any, head: Head, inputs: dict[str, Any], valid: Tensor | None) -> Tensor:
     """Run the network; return logits (causal heads: states) without padding and without the batch axis."""
-    if isinstance(head, CausalHead):
-        results = network.base_model(**inputs, use_cache=False).last_hidden_state
+    if isinstance(head, CausalHead | Seq2SeqHead):
+        results = last_states(network, **inputs)
     else:
         output = network(**inputs)
         if isinstance(head, SequenceHead):
@@ -83,6 +106,24 @@ def flat_results(network: Any, head: Head, inputs: dict[str, Any], valid: Tensor
         results = torch.stack([output.start_logits, output.end_logits], dim=-1) if spans else output.logits
     flat: Tensor = results.flatten(0, 1)
     return flat if valid is None else flat.index_select(0, valid)
+
+
+def _padded(arrays: Sequence[np.ndarray], pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and mask [n, longest], padded on the right."""
+    lengths = np.asarray([len(array) for array in arrays])
+    mask = np.arange(lengths.max())[None, :] < lengths[:, None]
+    ids = np.full(mask.shape, pad_id)
+    ids[mask] = np.concatenate(arrays)
+    return ids, mask
+
+
+def _pair_groups(features: Sequence[Feature]) -> list[list[int]]:
+    """Return groups of places with little padding on both sides: by source length, then each by target length."""
+    groups: list[list[int]] = []
+    for members in _groups([feature.length for feature in features]):
+        targets = [len(features[member].arrays["labels"]) for member in members]
+        groups += [[members[place] for place in part] for part in _groups(targets)]
+    return groups
 
 
 def _groups(lengths: Sequence[int]) -> list[list[int]]:

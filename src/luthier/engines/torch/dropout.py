@@ -17,17 +17,20 @@ _STEPS = 1 << 15
 
 
 class MaskSource:
-    """Draws masks; one seed from torch's generator at the start.
+    """Draws masks.
+
+    Args:
+        seed: draws the same again; None takes one from torch's generator.
 
     Attributes:
         scale: by which kept values are multiplied.
     """
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, seed: int | None = None) -> None:
         self._kept = max(1, round((1 - probability) * _STEPS))
         self.scale = _STEPS / self._kept
-        seed = int(torch.randint(1 << 62, ()).item())
-        self._bits = np.random.SFC64(seed)
+        self.seed = int(torch.randint(1 << 62, ()).item()) if seed is None else seed
+        self._bits = np.random.SFC64(self.seed)
 
     def draw(self, count: int) -> Tensor:
         """Return int16 [count]: all bits set where a value is kept, none where it is dropped."""

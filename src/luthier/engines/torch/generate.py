@@ -24,10 +24,11 @@ class TokenWriter:
     Args:
         network: a decoder or an encoder-decoder, whole, in evaluation mode, with an attention that knows padding.
         end_ids: tokens that end a text, beside those that the network's own config names.
+        reserved: positions that virtual tokens take from what is written.
     """
 
-    def __init__(self, network: Any, end_ids: Sequence[int]) -> None:
-        self._network = network
+    def __init__(self, network: Any, end_ids: Sequence[int], *, reserved: int = 0) -> None:
+        self._network, self._reserved = network, reserved
         self._decoder_only = not network.config.is_encoder_decoder
         own = network.generation_config.eos_token_id
         named = own if isinstance(own, (list, tuple)) else [] if own is None else [own]
@@ -70,7 +71,7 @@ class TokenWriter:
         limit = min(limit, options.max_new_tokens)
         if not positions:
             return limit
-        return max(1, min(limit, int(positions) - (feature.length if self._decoder_only else 1)))
+        return max(1, min(limit, int(positions) - self._reserved - (feature.length if self._decoder_only else 1)))
 
     def _one_by_one(
         self,

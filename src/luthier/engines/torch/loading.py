@@ -11,16 +11,33 @@ from typing import Any
 
 import torch
 
-from luthier.engines.torch.methods import is_head
+from luthier.engines.torch import adapters, quantized, structure
+from luthier.engines.torch.adapters import Adapter
+from luthier.engines.torch.structure import is_head
 from luthier.errors import InputError, SecurityError
-from luthier.heads import BinaryCrossEntropy, CausalHead, Head, SequenceHead, SpanHead, SquaredError, TokenHead
+from luthier.heads import (
+    BinaryCrossEntropy,
+    CausalHead,
+    Head,
+    Seq2SeqHead,
+    SequenceHead,
+    SpanHead,
+    SquaredError,
+    TokenHead,
+)
+from luthier.model_source import BASE_CONFIG, adapter_base
 
 _MAPPINGS = {
     SequenceHead: "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
     TokenHead: "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
     SpanHead: "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
     CausalHead: "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    Seq2SeqHead: "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
 }
+
+
+_OWN = {"marian-ssru": Seq2SeqHead}
+"""Kinds of models that transformers lacks and this engine adds, with the head that they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +47,15 @@ class Loaded:
     Attributes:
         head: ``from the checkpoint`` or ``new``.
         unused: names of weights in the folder that this network has no place for.
+        adapter: where the folder holds one.
+        bits: of a base that was quantized.
     """
 
     network: Any
     head: str
     unused: tuple[str, ...]
+    adapter: Adapter | None = None
+    bits: int | None = None
 
 
 @contextmanager
@@ -53,41 +74,90 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_network(folder: Path, head: Head, *, seed: int | None) -> Loaded:
+def load_network(folder: Path, head: Head, *, seed: int | None, bits: int | None = None, precision: str = "float32") -> Loaded:
     """Load a network; a head that the folder lacks is made new from ``seed``.
 
     Args:
-        folder: holds ``config.json`` and safetensors.
+        folder: holds ``config.json`` and safetensors, or an adapter of a base that is here.
         head: chooses the class and the size of the head.
         seed: None for inference: then the folder must hold the head too.
+        bits: 4 or 8 to quantize the linear layers of its blocks.
+        precision: of the products with quantized weights.
 
     Raises:
         InputError: no model, one without this head, with missing or non-finite weights.
         SecurityError: the weights are a pickle, or the model wants to run its own code.
     """
+    if adapters.is_adapter(folder):
+        return _load_adapted(folder, head, seed=seed, precision=precision)
     values = _checked_folder(folder)
     with quiet():
         config = _config(folder, values)
-        kind = _network_class(folder, head, config.model_type)
         new = _set_head(config, head, values)
         if new and seed is None:
-            raise InputError(
-                "its head is another one than this task's",
-                where=str(folder),
-                fix="Train first, or choose a model with this head.",
-            )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed or 0)
-            network, info = _read(kind, folder, config)
-            made = {name for name, *_ in info["mismatched_keys"]} | set(info["missing_keys"])
-            if new:
-                made |= _renew(network, head)
-    network.eval()
+            raise _other_head(folder)
+        network, made, unused = _made(folder, head, config, seed=seed or 0, bits=bits, precision=precision, renewed=new)
     _check_weights(folder, network, made, inference=seed is None)
-    return Loaded(network, "new" if made else "from the checkpoint", tuple(sorted(info["unexpected_keys"])))
+    return Loaded(network, "new" if made else "from the checkpoint", unused, bits=bits)
 
 
-def _read(kind: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+def _load_adapted(folder: Path, head: Head, *, seed: int | None, precision: str) -> Loaded:
+    """Load an adapter's base as it was when the adapter was trained, and put the adapter on it."""
+    if seed is not None:
+        raise InputError(
+            "this folder holds an adapter, and another one cannot be trained on top of it",
+            where=str(folder),
+            fix="Merge it first (luthier export RUN --to safetensors), and train the whole model that this writes.",
+        )
+    base = adapter_base(folder, adapters.adapter_config(folder))
+    saved = folder / BASE_CONFIG
+    values = _checked_folder(base)
+    described = _json_object(saved) if saved.is_file() else values
+    bits = quantized.bits_of(described)
+    with quiet():
+        config = _config(base, values)
+        if _set_head(config, head, described):
+            raise _other_head(folder)
+        network, made, unused = _made(base, head, config, seed=0, bits=bits, precision=precision, renewed=False)
+        _check_weights(base, network, made, inference=False)
+        adapter = adapters.load_adapter(network, folder, head, made=made)
+    network.eval()
+    return Loaded(network, "from the checkpoint", unused, adapter, bits)
+
+
+def _other_head(folder: Path) -> InputError:
+    return InputError(
+        "its head is another one than this task's", where=str(folder), fix="Train first, or choose a model with this head."
+    )
+
+
+def _made(
+    folder: Path, head: Head, config: Any, *, seed: int, bits: int | None, precision: str, renewed: bool
+) -> tuple[Any, set[str], tuple[str, ...]]:
+    """Return the network in evaluation mode, the names of weights that are new, and those that it has no place for."""
+    kind = _network_class(folder, head, config.model_type)
+    options = {} if bits is None else {"quantization_config": _quantization(kind, config, bits, precision)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, info = _read(kind, folder, config, **options)
+        made = {name for name, *_ in info["mismatched_keys"]} | set(info["missing_keys"])
+        if bits is not None:
+            quantized.settle(network)
+        if renewed:
+            made |= _renew(network, head)
+    network.eval()
+    return network, made, tuple(sorted(info["unexpected_keys"]))
+
+
+def _quantization(kind: Any, config: Any, bits: int, precision: str) -> Any:
+    with torch.device("meta"):
+        shape = kind(config)
+    chosen = structure.products(shape)
+    whole = [name for name, module in shape.named_modules() if hasattr(module, "weight") and name not in chosen]
+    return quantized.quantization(bits, precision=precision, whole=whole)
+
+
+def _read(kind: Any, folder: Path, config: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
     from safetensors import SafetensorError
 
     try:
@@ -99,6 +169,7 @@ def _read(kind: Any, folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **options,
         )
     except (SafetensorError, OSError) as error:
         raise InputError(f"its weights cannot be read: {error}", where=str(folder), fix="Get the file again.") from error
@@ -110,12 +181,7 @@ def _checked_folder(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise InputError("this folder holds no model: there is no config.json", where=str(folder))
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"it cannot be read: {error}", where=str(path)) from error
-    if not isinstance(values, dict):
-        raise InputError("it holds no JSON object", where=str(path))
+    values = _json_object(path)
     if "quantization_config" in values:
         raise InputError("its weights are quantized; only whole ones can be loaded", where=str(folder))
     if not any(folder.glob("*.safetensors")):
@@ -129,9 +195,23 @@ def _checked_folder(folder: Path) -> dict[str, Any]:
     return values
 
 
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"it cannot be read: {error}", where=str(path)) from error
+    if not isinstance(values, dict):
+        raise InputError("it holds no JSON object", where=str(path))
+    return values
+
+
 def _config(folder: Path, values: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
+    if values.get("model_type") in _OWN:
+        from luthier.engines.torch.ssru import register
+
+        register()
     try:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -148,6 +228,10 @@ def _network_class(folder: Path, head: Head, model_type: str) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto
 
+    if _OWN.get(model_type) is type(head):
+        from luthier.engines.torch.ssru import MarianSSRUForConditionalGeneration
+
+        return MarianSSRUForConditionalGeneration
     names = getattr(modeling_auto, _MAPPINGS[type(head)]) if type(head) in _MAPPINGS else {}
     name = names.get(model_type)
     if name is None:

@@ -5,12 +5,12 @@ S sequences with T tokens in all, C classes, V vocabulary. Logits come without p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from luthier.engines.torch.batch import Piece
 from luthier.heads import (
@@ -19,16 +19,19 @@ from luthier.heads import (
     CausalHead,
     CrossEntropy,
     Head,
+    Seq2SeqHead,
     SequenceHead,
     SpanHead,
     SquaredError,
     TokenHead,
 )
 
-_CHUNK_BYTES = 1 << 26
+_CHUNK_BYTES = 1 << 27
 """Of vocabulary logits that exist at once: more does not make the products faster."""
 
 Vocabulary = Callable[[Tensor], Tensor]
+LossesOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From states [n, H] and labels [n] to losses [n] and weights [n]."""
 
 
 def sequence_losses(head: Head, results: Tensor, piece: Piece, vocabulary: Vocabulary | None = None) -> tuple[Tensor, Tensor]:
@@ -37,9 +40,9 @@ def sequence_losses(head: Head, results: Tensor, piece: Piece, vocabulary: Vocab
     Args:
         head: says which objective.
         results: [S, C] of a sequence head, [T, C] of a token head, [T, 2] of a span head, or the states
-            [T, H] of a causal head.
+            [T, H] of a head that writes (of an encoder-decoder: its decoder's).
         piece: holds the labels.
-        vocabulary: of a causal head, from states to logits.
+        vocabulary: of a head that writes, from states to logits; see luthier.engines.torch.vocabulary.
     """
     if piece.labels is None:
         raise ValueError("the features have no labels: they were encoded without gold")
@@ -50,8 +53,9 @@ def sequence_losses(head: Head, results: Tensor, piece: Piece, vocabulary: Vocab
         sums, weights = (_by_sequence(values, piece.sequences, len(piece.order)) for values in tokens)
     elif isinstance(head, SpanHead):
         sums, weights = _of_spans(head.objective, results.float(), piece.labels, piece)
-    elif isinstance(head, CausalHead) and vocabulary is not None:
-        sums, weights = _of_next_tokens(head.objective, results, piece, vocabulary)
+    elif isinstance(head, CausalHead | Seq2SeqHead) and vocabulary is not None:
+        shift = 1 if isinstance(head, CausalHead) else 0
+        sums, weights = _of_tokens(head.objective, results, piece, vocabulary, shift=shift)
     else:
         raise TypeError(f"no loss for {type(head).__name__}")
     return sums * piece.weights, weights * piece.weights
@@ -101,34 +105,76 @@ def _of_spans(objective: CrossEntropy, logits: Tensor, labels: Tensor, piece: Pi
     return torch.where(used, losses, 0.0).sum(1), used.float().sum(1)
 
 
-def _of_next_tokens(objective: CrossEntropy, states: Tensor, piece: Piece, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Logits only where there is a next token to predict, and never all of them at once."""
+def _of_tokens(
+    objective: CrossEntropy, states: Tensor, piece: Piece, vocabulary: Vocabulary, *, shift: int
+) -> tuple[Tensor, Tensor]:
+    """Logits only where there is a token to predict, and never all of them at once.
+
+    With ``shift`` 1 a state predicts the label after its own (a decoder), with 0 its own (an encoder-decoder).
+    """
     labels, sequences = piece.labels, piece.sequences
     assert labels is not None
-    places = ((labels[1:] != IGNORED) & (sequences[1:] == sequences[:-1])).nonzero()[:, 0]
-    targets, owners = labels[places + 1], sequences[places]
+    inside = sequences[shift:] == sequences[: len(sequences) - shift]
+    places = ((labels[shift:] != IGNORED) & inside).nonzero()[:, 0]
+    targets, owners = labels[places + shift], sequences[places]
 
     def losses_of(chunk: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return _cross_entropy(objective, vocabulary(chunk).float(), labels)
 
-    sums, weights = (
-        states.new_zeros(len(piece.order), dtype=torch.float32),
-        states.new_zeros(len(piece.order), dtype=torch.float32),
-    )
-    for chunk, label, owner in _chunks(places, targets, owners, width=_width(vocabulary)):
-        selected = states.index_select(0, chunk)
-        if torch.is_grad_enabled():
-            losses, weight = checkpoint(losses_of, selected, label, use_reentrant=False)
-        else:
-            losses, weight = losses_of(selected, label)
-        sums, weights = sums.index_add(0, owner, losses), weights.index_add(0, owner, weight)
-    return sums, weights
+    selected, rows = states.index_select(0, places), max(1, _CHUNK_BYTES // (4 * _width(vocabulary)))
+    if torch.is_grad_enabled():
+        shares = piece.weights[owners]
+        losses, weights = _LossesWithGradient.apply(losses_of, rows, targets, shares, selected, *_trained(vocabulary))  # type: ignore[no-untyped-call]
+    else:
+        chunks = zip(torch.split(selected, rows), torch.split(targets, rows), strict=True)
+        losses, weights = map(torch.cat, zip(*(losses_of(*chunk) for chunk in chunks), strict=True))
+    count = len(piece.order)
+    return _by_sequence(losses, owners, count), _by_sequence(weights, owners, count)
+
+
+class _LossesWithGradient(torch.autograd.Function):
+    """Losses [n] and weights [n] of states [n, H], with the gradients computed at once, chunk by chunk.
+
+    So the logits are neither kept nor computed again. What comes back later can only scale these gradients: it
+    must be the same multiple of ``shares`` [n] everywhere, as that of a weighted sum of the losses is.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, losses_of: LossesOf, rows: int, targets: Tensor, shares: Tensor, selected: Tensor, *trained: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        # Results have their places beforehand: small tensors that stay would tear holes into freed memory.
+        by_selected, by_trained = torch.empty_like(selected), [torch.zeros_like(parameter) for parameter in trained]
+        all_losses, all_weights = (torch.empty(len(targets), device=targets.device) for _ in range(2))
+        for start in range(0, len(targets), rows):
+            chunk = slice(start, start + rows)
+            with torch.enable_grad():
+                states = selected[chunk].detach().requires_grad_()
+                losses, all_weights[chunk] = losses_of(states, targets[chunk])
+                all_losses[chunk] = losses.detach()
+                by_selected[chunk], *others = torch.autograd.grad((losses * shares[chunk]).sum(), (states, *trained))
+            for total, other in zip(by_trained, others, strict=True):
+                total += other
+        ctx.save_for_backward(shares, by_selected, *by_trained)
+        ctx.mark_non_differentiable(all_weights)
+        return all_losses, all_weights
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        shares, *computed = ctx.saved_tensors
+        used = shares != 0
+        factors = gradients[0][used] / shares[used]
+        factor = factors.mean() if len(factors) else shares.sum()
+        if not torch.allclose(factors, factor, rtol=1e-4):
+            raise ValueError("a loss that is no weighted sum of the tokens' losses has no gradient here")
+        return None, None, None, None, *(gradient.mul_(factor) for gradient in computed)
+
+
+def _trained(vocabulary: Vocabulary) -> list[Tensor]:
+    """Return the weights of a vocabulary layer that are trained."""
+    parameters = getattr(vocabulary, "parameters", list)
+    return [parameter for parameter in parameters() if parameter.requires_grad]
 
 
 def _width(vocabulary: Vocabulary) -> int:
     return int(getattr(vocabulary, "out_features", 0) or 1 << 17)
-
-
-def _chunks(*tensors: Tensor, width: int) -> Sequence[tuple[Tensor, ...]]:
-    rows = max(1, _CHUNK_BYTES // (4 * width))
-    return [tuple(tensor[start : start + rows] for tensor in tensors) for start in range(0, len(tensors[0]), rows)]

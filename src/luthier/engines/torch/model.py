@@ -13,18 +13,24 @@ from torch import Tensor
 
 from luthier.data.features import Feature
 from luthier.engines.engine import Batch, LazyScalar, TrainingSetup
-from luthier.engines.torch import methods, packing
+from luthier.engines.torch import adapters, methods, packing
+from luthier.engines.torch.adapters import Adapter
 from luthier.engines.torch.batch import Piece, TorchBatch, count_targets
+from luthier.engines.torch.buckets import Buckets
 from luthier.engines.torch.dropout import use_fast_dropout
 from luthier.engines.torch.embeddings import UsedRows, train_used_rows
+from luthier.engines.torch.generate import TokenWriter, attending
 from luthier.engines.torch.loading import Loaded, load_network, quiet
 from luthier.engines.torch.loss import sequence_losses
 from luthier.engines.torch.memory import micro_tokens
 from luthier.engines.torch.optim import Optimizer
 from luthier.engines.torch.precision import products, resolve_device, resolve_precision
 from luthier.engines.torch.state import read_state, write_state
+from luthier.engines.torch.virtual import written_alone
+from luthier.engines.torch.vocabulary import vocabulary_of
 from luthier.errors import InputError
-from luthier.heads import CausalHead, Head, SequenceHead, SpanHead
+from luthier.generation import GenerationOptions, Stopped, TokenStep
+from luthier.heads import Head, SequenceHead, SpanHead, num_tokens, writes
 from luthier.tasks.task import Output
 
 
@@ -36,24 +42,32 @@ class TorchModel:
     ) -> None:
         self.network: Any = loaded.network
         self._head, self._device, self._precision = head, device, precision
+        self._own_attention: str = self.network.config._attn_implementation
+        self._adapter: Adapter | None = loaded.adapter
         with quiet():
-            self._batching = packing.choose(self.network, head)
-        self._vocabulary = self.network.get_output_embeddings() if isinstance(head, CausalHead) else None
+            self._vocabulary = vocabulary_of(self.network) if writes(head) else None
+            packs = methods.packs(setup.method) if setup else loaded.adapter is None or loaded.adapter.virtual is None
+            self._batching = packing.choose(self.network, head) if packs else Buckets(self.network, head)
         self.network.to(device)
-        if device.type == "cpu":
-            use_fast_dropout(self.network)
         self._seed = setup.seed if setup else 0
         self._optimizer: Optimizer | None = None
         self._step = 0
         self._stale = False
         self._rows: UsedRows | None = None
-        parameters = sum(p.numel() for p in self.network.parameters())
         if setup is None:
             self.network.requires_grad_(False)
         else:
-            methods.apply(self.network, setup.method)
+            with quiet():
+                self._adapter = methods.apply(self.network, setup.method, head=head, seed=setup.seed)
             if setup.gradient_checkpointing:
-                _recompute(self.network)
+                _recompute(self.network, self._adapter)
+        parameters = adapters.num_parameters(self.network)
+        # DoRA computes with the frozen weights themselves, not only with their products.
+        if self._adapter is not None and precision == "bfloat16" and self._adapter.name != "dora":
+            adapters.store_products_in_bfloat16(self.network)
+        if device.type == "cpu":
+            use_fast_dropout(self.network)
+        if setup is not None:
             self._rows = train_used_rows(self.network, setup.used_ids)
             self._optimizer = Optimizer(self.network, setup.optimizer, weight_decay=setup.weight_decay)
         self._facts = self._resolved(loaded, parameters)
@@ -75,8 +89,10 @@ class TorchModel:
             SecurityError: loading would run somebody else's code.
         """
         place = resolve_device(device)
-        loaded = load_network(Path(folder), head, seed=setup.seed if setup else None)
-        return cls(loaded, head, device=place, precision=resolve_precision(precision, place), setup=setup)
+        number = resolve_precision(precision, place)
+        bits = setup.method.options.get("base_bits") if setup else None
+        loaded = load_network(Path(folder), head, seed=setup.seed if setup else None, bits=bits, precision=number)
+        return cls(loaded, head, device=place, precision=number, setup=setup)
 
     @property
     def facts(self) -> Mapping[str, str | int]:
@@ -87,11 +103,13 @@ class TorchModel:
         return micro_tokens(self.network.config, self._device, training=self._optimizer is not None)
 
     def collate(self, features: Sequence[Feature]) -> TorchBatch:
+        if self._adapter is not None and self._adapter.virtual is not None:
+            self._adapter.virtual.check(features)
         return TorchBatch(
             features=tuple(features),
             pieces=tuple(self._batching.pieces(features)),
             num_targets=count_targets(features, self._head),
-            num_tokens=sum(feature.length for feature in features),
+            num_tokens=sum(num_tokens(self._head, feature.arrays) for feature in features),
         )
 
     def accumulate(self, batches: Sequence[Batch], denominator: float) -> LazyScalar:
@@ -136,8 +154,36 @@ class TorchModel:
                     logits[place] = array
         return [Output(feature, array) for feature, array in zip(own.features, logits, strict=True)]
 
+    def generate(
+        self,
+        features: Sequence[Feature],
+        options: GenerationOptions,
+        *,
+        end_ids: Sequence[int] = (),
+        stopped: Stopped | None = None,
+    ) -> Iterator[list[TokenStep]]:
+        """See luthier.generation.Generator."""
+        self._set_inference()
+        virtual = self._adapter.virtual if self._adapter else None
+        writer = TokenWriter(self.network, end_ids, reserved=virtual.reserved if virtual else 0)
+        alone = virtual is not None and virtual.windowed
+        steps = written_alone(writer, features, options, stopped) if alone else writer.write(features, options, stopped)
+        # Token by token the weights are read, not multiplied: casting float32 ones each time would take longest.
+        halves = any(parameter.dtype == torch.bfloat16 for parameter in self.network.parameters())
+        precision = self._precision if halves else "float32"
+        with attending(self.network, self._own_attention):
+            while True:
+                with torch.inference_mode(), products(precision, self._device):
+                    found = next(steps, None)
+                if found is None:
+                    return
+                yield found
+
     def save(self, folder: Path) -> None:
         self._set_inference()
+        if self._adapter is not None:
+            self._adapter.save(folder)
+            return
         if self._rows is not None:
             self.network.set_input_embeddings(self._rows.whole)
         try:
@@ -146,6 +192,15 @@ class TorchModel:
         finally:
             if self._rows is not None:
                 self.network.set_input_embeddings(self._rows)
+
+    def save_whole(self, folder: Path) -> None:
+        if self._adapter is None:
+            self.save(folder)
+            return
+        self._set_inference()
+        base = load_network(self._adapter.base, self._head, seed=0).network
+        with quiet():
+            self._adapter.save_merged(folder, base)
 
     def save_state(self, folder: Path) -> None:
         optimizer = self._optimizer.state() if self._optimizer else {}
@@ -169,8 +224,9 @@ class TorchModel:
             return self._batching.forward(piece)
 
     def _losses(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        results = self._results(piece)
-        return sequence_losses(self._head, results, piece, self._vocabulary)
+        with products(self._precision, self._device):
+            results = self._batching.forward(piece)
+            return sequence_losses(self._head, results, piece, self._vocabulary)
 
     def _set_inference(self) -> None:
         self.network.eval()
@@ -200,15 +256,20 @@ class TorchModel:
     def _resolved(self, loaded: Loaded, parameters: int) -> dict[str, str | int]:
         kind = self.network.config.model_type
         packed = isinstance(self._batching, packing.Packed)
+        why = "with virtual tokens" if self._adapter and self._adapter.virtual else f"{kind} does not pass the packing probe"
         facts: dict[str, str | int] = {
             "device": str(self._device),
             "precision": self._precision,
-            "batching": "packed" if packed else f"length buckets ({kind} does not pass the packing probe)",
+            "batching": "packed" if packed else f"length buckets ({why})",
             "attention": "inside each packed sequence" if packed else str(self.network.config._attn_implementation),
             "parameters": parameters,
             "trainable_parameters": sum(p.numel() for p in self._trained().values()),
             "head": loaded.head,
         }
+        if self._adapter is not None:
+            facts["adapter"] = self._adapter.described
+        if loaded.bits is not None:
+            facts["base_bits"] = loaded.bits
         if loaded.unused:
             facts["unused_weights"] = f"{len(loaded.unused)} (such as {loaded.unused[0]})"
         if self._rows is not None:
@@ -218,13 +279,12 @@ class TorchModel:
         return facts
 
 
-def _recompute(network: Any) -> None:
+def _recompute(network: Any, adapter: Adapter | None) -> None:
     """Keep no activations inside layers; backward computes them again."""
-    if not network.supports_gradient_checkpointing:
-        kind = network.config.model_type
-        raise InputError(
-            f'models of the kind "{kind}" cannot do that', where="train.gradient_checkpointing", fix="Leave it out."
-        )
+    virtual = adapter is not None and adapter.virtual is not None
+    if virtual or not network.supports_gradient_checkpointing:
+        kind = f'the method "{adapter.name}"' if virtual and adapter else f'models of the kind "{network.config.model_type}"'
+        raise InputError(f"{kind} cannot do that", where="train.gradient_checkpointing", fix="Leave it out.")
     # The name is newer than the oldest transformers that is supported.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
     enable({"use_reentrant": False})

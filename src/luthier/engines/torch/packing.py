@@ -14,12 +14,16 @@ from torch import Tensor
 
 from luthier.data.features import Feature
 from luthier.engines.torch import attention
-from luthier.engines.torch.attention import segments_of
-from luthier.engines.torch.batch import Piece, feature_weights, gathered_labels, tensor
+from luthier.engines.torch.attention import num_blocks, pair_segments_of, segments_of
+from luthier.engines.torch.batch import Piece, decoder_inputs, feature_weights, gathered_labels, tensor
 from luthier.engines.torch.buckets import Buckets, flat_results
-from luthier.heads import Head, SequenceHead
+from luthier.engines.torch.positions import restart_positions
+from luthier.heads import Head, Seq2SeqHead, SequenceHead
 
 _PROBE_LENGTHS = (7, 3, 9)
+_PROBE_TARGETS = (5, 10, 4)
+_LONGEST_PROBE = 96
+"""Longer ones would make loading slow."""
 _TOLERANCE = 1e-4
 """Of the probe, relative to the largest result. Float32 noise is 100 times less, a leak 10 times more."""
 
@@ -45,6 +49,8 @@ class Packed:
         """Return the one piece of a micro-batch; none for no features."""
         if not features:
             return []
+        if isinstance(self._head, Seq2SeqHead):
+            return [self._pair_piece(features)]
         order = sorted(range(len(features)), key=lambda place: -features[place].length)
         chosen = [features[place] for place in order]
         lengths = [feature.length for feature in chosen]
@@ -65,25 +71,47 @@ class Packed:
         )
         return [piece]
 
+    def _pair_piece(self, features: Sequence[Feature]) -> Piece:
+        """Lay out a row of sources and a row of targets, both in the same order, so that like pairs are neighbours."""
+
+        def size(place: int) -> tuple[int, int]:
+            return -num_blocks(features[place].length), -num_blocks(len(features[place].arrays["labels"]))
+
+        order = sorted(range(len(features)), key=size)
+        chosen = [features[place] for place in order]
+        targets = [decoder_inputs(self._network, feature.arrays["labels"]) for feature in chosen]
+        lengths = [len(target) for target in targets]
+        sources = np.concatenate([feature.arrays["input_ids"] for feature in chosen])
+        return Piece(
+            order=tuple(order),
+            lengths=tuple(lengths),
+            inputs={"input_ids": tensor(sources)[None], "decoder_input_ids": tensor(np.concatenate(targets))[None]},
+            segments=pair_segments_of([feature.length for feature in chosen], lengths),
+            valid=None,
+            sequences=tensor(np.repeat(np.arange(len(lengths)), lengths)),
+            labels=gathered_labels(chosen, self._head),
+            weights=feature_weights(chosen),
+        )
+
     def forward(self, piece: Piece) -> Tensor:
         """Return the network's results, see Piece."""
         return flat_results(self._network, self._head, {**piece.inputs, "segments": piece.segments}, None)
 
 
 def choose(network: Any, head: Head) -> Packed | Buckets:
-    """Return packing when a probe of three short sequences shows that it changes nothing, else buckets.
+    """Return packing when a probe of a few short sequences shows that it changes nothing, else buckets.
 
     The network must be in float32. It is left in evaluation mode, with the attention that suits the choice.
     """
     own = network.config._attn_implementation
     network.eval()
     attention.register()
+    buckets = Buckets(network, head)
     with torch.no_grad():
-        features = _probe_features(network)
-        buckets = Buckets(network, head)
+        features = _probe_features(network, head)
         alone = [_results(buckets, [feature]) for feature in features]
         pad_id = getattr(network.config, "pad_token_id", None)
-        hook = _gather_firsts(network) if isinstance(head, SequenceHead) else None
+        hooks = _adapt(network, head)
         for first_position in dict.fromkeys((0, 0 if pad_id is None else pad_id + 1)):
             packed = Packed(network, head, first_position=first_position)
             try:
@@ -94,10 +122,18 @@ def choose(network: Any, head: Head) -> Packed | Buckets:
                 continue
             if _equal(torch.cat(alone), together):
                 return packed
-    if hook is not None:
+    for hook in hooks:
         hook.remove()
     network.set_attn_implementation(own)
     return buckets
+
+
+def _adapt(network: Any, head: Head) -> list[Any]:
+    """Hook into a network what packing needs beside the attention; return what removes it."""
+    if isinstance(head, Seq2SeqHead):
+        return list(restart_positions(network))
+    hook = _gather_firsts(network) if isinstance(head, SequenceHead) else None
+    return [] if hook is None else [hook]
 
 
 def encoder_layers(network: Any) -> list[Any]:
@@ -125,13 +161,23 @@ def _gather_firsts(network: Any) -> Any:
     return layers[-1].register_forward_hook(gather, with_kwargs=True) if layers else None
 
 
-def _probe_features(network: Any) -> list[Feature]:
-    config = network.config
+def _probe_features(network: Any, head: Head) -> list[Feature]:
+    """Return features whose lengths differ; one is longer than the network's window where that is short."""
+    config = network.config.get_text_config()
+    lengths, targets = list(_PROBE_LENGTHS), list(_PROBE_TARGETS)
+    window = getattr(config, "sliding_window", None) or 0
+    if 0 < window <= _LONGEST_PROBE - 9:
+        lengths[-1] += window
     pad_id = getattr(config, "pad_token_id", None)
     ids = [number for number in range(min(config.vocab_size, 1000)) if number != pad_id]
-    drawn = np.random.default_rng(0).choice(ids, sum(_PROBE_LENGTHS)).astype(np.int32)
-    cuts = np.cumsum(_PROBE_LENGTHS)[:-1]
-    return [Feature({"input_ids": part}) for part in np.split(drawn, cuts)]
+    rng = np.random.default_rng(0)
+    features = []
+    for length, target in zip(lengths, targets, strict=True):
+        arrays = {"input_ids": rng.choice(ids, length).astype(np.int32)}
+        if isinstance(head, Seq2SeqHead):
+            arrays["labels"] = rng.choice(ids, target).astype(np.int32)
+        features.append(Feature(arrays))
+    return features
 
 
 def _results(batching: Packed | Buckets, features: Sequence[Feature]) -> Tensor:

@@ -6,7 +6,7 @@ itself gives, once, when it is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,6 +35,10 @@ class VocabularyLayer:
         self._factor = float(getattr(config, "logit_scale", None) or 1.0)
         self._cap = getattr(config, "final_logit_softcapping", None)
 
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield the layer's weights."""
+        yield from self._network.get_output_embeddings().parameters()
+
     def __call__(self, states: Tensor) -> Tensor:
         layer = self._network.get_output_embeddings()
         logits: Tensor = layer(states * self._scale if self._scale != 1.0 else states)
@@ -54,7 +58,7 @@ def last_states(network: Any, **inputs: Any) -> Tensor:
         return states
     # T5 and its kin have no body of their own between the two stacks and the vocabulary layer.
     mask = inputs.get("attention_mask")
-    encoded = network.get_encoder()(input_ids=inputs["input_ids"], attention_mask=mask).last_hidden_state
+    encoded = network.get_encoder()(input_ids=inputs["input_ids"], attention_mask=mask, use_cache=False).last_hidden_state
     states = network.get_decoder()(
         input_ids=inputs["decoder_input_ids"], encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
     ).last_hidden_state
@@ -62,13 +66,12 @@ def last_states(network: Any, **inputs: Any) -> Tensor:
 
 
 def _scale_of(network: Any, config: Any) -> float:
-    """T5 and its kin scale the last states where the vocabulary layer is the embedding table."""
-    if config.model_type in ("t5", "umt5", "mt5") and config.tie_word_embeddings:
-        return float(config.d_model**-0.5)
-    return 1.0
+    """T5 and most of its kin scale the last states where the vocabulary layer is the embedding table."""
+    tied = config.model_type in ("umt5", "switch_transformers") and config.tie_word_embeddings
+    return float(config.d_model**-0.5) if getattr(config, "scale_decoder_outputs", tied) else 1.0
 
 
-def vocabulary_of(network: Any) -> VocabularyLayer:
+def vocabulary_of(network: Any) -> Vocabulary:
     """Return the vocabulary layer of a network in float32 that writes.
 
     Raises:
@@ -81,12 +84,23 @@ def vocabulary_of(network: Any) -> VocabularyLayer:
     if config.is_encoder_decoder:
         given["decoder_input_ids"] = ids
     with torch.no_grad():
-        own = network(**given, use_cache=False).logits.float()
-        ours = layer(last_states(network, **given)).float()
-    if own.shape != ours.shape or float((own - ours).abs().max()) > _TOLERANCE * max(1.0, float(own.abs().max())):
-        raise InputError(
-            f'models of the kind "{config.model_type}" compute their logits in a way that is not known here',
-            where="model",
-            fix="Choose a model of another family.",
-        )
-    return layer
+        own = network(**given, use_cache=False).logits
+        states = last_states(network, **given)
+        if _equal(own, states):
+            return _logits_already
+        if _equal(own, layer(states)):
+            return layer
+    raise InputError(
+        f'models of the kind "{config.model_type}" compute their logits in a way that is not known here',
+        where="model",
+        fix="Choose a model of another family.",
+    )
+
+
+def _logits_already(states: Tensor) -> Tensor:
+    """FSMT's decoder ends with its vocabulary layer."""
+    return states
+
+
+def _equal(own: Tensor, ours: Tensor) -> bool:
+    return own.shape == ours.shape and float((own - ours).abs().max()) <= _TOLERANCE * max(1.0, float(own.abs().max()))
