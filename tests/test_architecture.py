@@ -1,9 +1,9 @@
 """The structure that DESIGN promises, as tests."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,12 +45,18 @@ def test_importing_luthier_pulls_no_framework(statement: str):
     assert not loaded_by(statement) & FRAMEWORKS
 
 
+def processor_seconds() -> float:
+    """Return what child processes have used so far; a busy machine does not lengthen it as it does a clock's time."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_comes_at_once_and_names_every_command():
     best = 9.0
     for _ in range(5):
-        began = time.perf_counter()
+        before = processor_seconds()
         done = subprocess.run([sys.executable, "-m", "luthier", "--help"], capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, processor_seconds() - before)
     assert best < 0.3
     for command in ("train", "check", "evaluate", "predict", "export", "samples", "init", "doctor"):
         assert f"\n  {command} " in done.stdout

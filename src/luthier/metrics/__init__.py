@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
 LOWER_IS_BETTER = frozenset({"loss", "bits_per_byte", "perplexity", "copy_rate", "repetition"})
 
 

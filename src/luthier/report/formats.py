@@ -28,7 +28,6 @@ _METRICS: Mapping[str, str] = {
     "r2": "R²",
     "auroc": "AUROC",
     "rouge_lsum": "ROUGE-Lsum",
-    "loss": "loss per token",
     "exact_match": "exact match",
     "distinct_1": "distinct-1",
     "distinct_2": "distinct-2",

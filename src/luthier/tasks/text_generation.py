@@ -137,7 +137,10 @@ class TextGeneration(Task[TextExample]):
         if self.train_on == "assistant":
             template.check()
         if tokenizer.chat_template is None:
-            return ("this model has no chat template of its own: turns are written as User: ... and Assistant: ...", *template.notes)
+            return (
+                "this model has no chat template of its own: turns are written as User: ... and Assistant: ...",
+                *template.notes,
+            )
         return template.notes
 
     def encode(self, examples: Sequence[TextExample], tokenizer: Tokenizer, *, gold: bool) -> list[list[Feature]]:

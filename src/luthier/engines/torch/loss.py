@@ -26,7 +26,7 @@ from luthier.heads import (
     TokenHead,
 )
 
-_CHUNK_BYTES = 1 << 27
+_CHUNK_BYTES = 1 << 26
 """Of vocabulary logits that exist at once: more does not make the products faster."""
 
 Vocabulary = Callable[[Tensor], Tensor]
