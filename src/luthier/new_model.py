@@ -278,7 +278,8 @@ def _encoder_decoder(plan: NewModel, size: int) -> dict[str, Any]:
 def _widened(network: Any) -> Any:
     """Draw weights anew as fairseq does: the width's inverse root for embeddings, Xavier's for matrices.
 
-    transformers draws all of them with 0.02, from which a small translator learns far more slowly.
+    A small translator begins to learn sooner so than from transformers' own 0.02 (width 128: a loss of 4.9 against 5.2
+    after 100 steps), and goes on alike (both 4.1 after 200).
     """
     from torch.nn import init
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.new_model import new
 from tiny_tokenizer import write_model
 
 
@@ -13,6 +14,27 @@ from tiny_tokenizer import write_model
 def tiny_model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     write_model(folder)
+    return folder
+
+
+SENTENCES = [f"the {size} {colour} {thing} is {place}"
+             for size in ("big", "small") for colour in ("red", "blue", "green")
+             for thing in ("house", "river", "town") for place in ("here", "far away")]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory) -> Path:
+    """A Llama of one layer with random weights."""
+    folder = tmp_path_factory.mktemp("decoder") / "tiny"
+    new(architecture="llama", vocabulary=300, layers=1, hidden_size=32, heads=2, max_positions=256).make(folder, SENTENCES, 0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_translator(tmp_path_factory) -> Path:
+    """A Marian model of one layer a side with random weights."""
+    folder = tmp_path_factory.mktemp("translator") / "tiny"
+    new(architecture="marian", vocabulary=120, layers=1, hidden_size=32, heads=2, max_positions=128).make(folder, SENTENCES, 0)
     return folder
 
 

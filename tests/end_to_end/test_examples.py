@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import luthier
-from luthier.config import load_config
+from luthier.config import RunConfig, load_config
 from luthier.samples import resolve_data
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -17,7 +17,8 @@ FEW = 40
 def test_there_is_an_example_for_every_task():
     from luthier.tasks import TASKS
 
-    assert {load_config(path).task.name for path in EXAMPLES} == set(TASKS)
+    # Summarization is translation's path with other metrics; no package brings summaries to train on.
+    assert {load_config(path).task.name for path in EXAMPLES} == set(TASKS) - {"summarization"}
     assert len(EXAMPLES) >= 4
 
 
@@ -36,16 +37,27 @@ def few_rows(spec: str, folder: Path, split: str) -> str:
     return str(aside)
 
 
+def tiny(config: RunConfig, request: pytest.FixtureRequest) -> list[str]:
+    """Return what puts a tiny model in the place of an example's own."""
+    if not isinstance(config.model, str):
+        return ["model.layers=1", "model.hidden_size=32", "model.heads=2", "model.vocabulary=300"]
+    fixture = {"translation": "tiny_translator", "text-generation": "tiny_decoder"}.get(config.task.name, "tiny_model")
+    return [f"model={request.getfixturevalue(fixture)}"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_on_a_few_rows(path: Path, tiny_model: Path, tmp_path: Path):
+def test_an_example_runs_on_a_few_rows(path: Path, request: pytest.FixtureRequest, tmp_path: Path):
     config = load_config(path)
     data = {"train": config.data.train, "test": config.data.test}
+    if config.data.general is not None:
+        data["general"] = config.data.general
     if isinstance(config.data.validation, str) and config.data.share is None:
         data["validation"] = config.data.validation
     overrides = [f"data.{split}={few_rows(spec, tmp_path, split)}" for split, spec in data.items()]
-    run = luthier.train(path, *overrides, f"model={tiny_model}", "train.duration=2 steps", f"output={tmp_path / 'run'}",
-                        "train.precision=float32", "task.max_tokens=64")  # fmt: skip
+    overrides += tiny(config, request)
+    run = luthier.train(path, *overrides, "train.duration=2 steps", f"output={tmp_path / 'run'}", "train.precision=float32",
+                        "task.max_tokens=64", "generation.max_new_tokens=8", "generation.rows=4")  # fmt: skip
     headline = run.metrics["test"]
     assert headline
     assert all(score.low is not None and score.low <= score.value <= score.high for score in headline.values())
