@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,6 @@ from luthier.training import Settings
 _PROBES = 3
 _SPREAD = 1.4
 """The range of seconds is the estimate divided and multiplied by this: machines are shared, steps differ."""
-_PROMPTS = 16
-_TOKENS = 8
-"""Tokens that are written to see how long one takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +113,19 @@ def _evaluation_rate(model: Model, prepared: Prepared) -> float:
 
 
 def _writing_seconds(writer: Writer, split: Split) -> float:
-    """Return how long writing for a split takes, from one batch of prompts of the usual length, and the longest one."""
+    """Return how long writing for a split takes, from its heaviest batch: the one that decides the memory, too."""
     store = split.features
     assert store is not None
     firsts = _first_features(store, sorted(writer.options.positions(len(split))))
-    if not firsts:
+    prompts = [prompt_of(store[index]) for index in firsts]
+    batches = writer.batches(prompts)
+    if not batches:
         return 0.0
-    prompts = sorted((prompt_of(store[index]) for index in firsts), key=lambda prompt: prompt.length)
-    middle = len(prompts) // 2
-    batch = prompts[max(0, middle - _PROMPTS // 2) : middle + _PROMPTS // 2 + 1]
-    spent = []
-    for limit in (1, 1 + _TOKENS):
-        began = time.perf_counter()
-        replace(writer, options=replace(writer.options, max_new_tokens=limit)).write(batch)
-        spent.append(time.perf_counter() - began)
-    each = max(0.0, spent[1] - spent[0]) / _TOKENS
-    written = min(writer.options.max_new_tokens, 1.2 * float(np.mean(store.num_targets[firsts])))
-    return math.ceil(len(firsts) / len(batch)) * (spent[0] + each * written)
+    heaviest = [prompts[place] for place in batches[0]]
+    began = time.perf_counter()
+    writer.write(heaviest)
+    # A batch of shorter prompts takes less; about as much, where each token's step costs the same.
+    return (time.perf_counter() - began) * len(firsts) / len(heaviest)
 
 
 def _first_features(store: FeatureStore, positions: list[int]) -> list[int]:

@@ -141,11 +141,15 @@ class Writer:
     def write(self, features: Sequence[Feature]) -> list[Written]:
         """Return one text a feature, in order. Neighbours in length are written together."""
         results: list[Written | None] = [None] * len(features)
-        for members in _batches([feature.length for feature in features]):
+        for members in self.batches(features):
             chosen = [features[place] for place in members]
             for place, written in zip(members, self._batch(chosen), strict=True):
                 results[place] = written
         return [written for written in results if written is not None]
+
+    def batches(self, features: Sequence[Feature]) -> list[list[int]]:
+        """Return the places of the features that are written together, the longest first."""
+        return list(_batches([feature.length for feature in features]))
 
     def _batch(self, features: Sequence[Feature]) -> list[Written]:
         ids: list[list[int]] = [[] for _ in features]
