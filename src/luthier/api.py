@@ -136,7 +136,9 @@ def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: C
         before = {}
         if writer is not None and not assembly.is_new:
             observer.stage("scoring the model before it is tuned")
-            before = score_before(model, prepared, writer)
+            base = assembly.untuned(model, prepared)
+            before = score_before(base, prepared, assembly.writer(base, prepared.task))
+            del base
         finished = _fit(context, model, resume)
         task = _calibrate(context, model)
         model.save(folder.model)

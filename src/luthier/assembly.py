@@ -122,6 +122,13 @@ class Assembly:
         """Whether the model begins with random weights, so that it says nothing before it is trained."""
         return self.new_model is not None
 
+    def untuned(self, model: Model, prepared: Prepared) -> Model:
+        """Return the model as it is before tuning: ``model`` itself, where its method changes nothing at the start."""
+        if not getattr(self.engine.methods()[self.config.method.name], "starts_changed", False):
+            return model
+        train = self.config.train
+        return self.engine.load(self.source.folder, prepared.task.head, device=self.config.device, precision=train.precision)
+
     def writer(self, model: Model, task: Task[Any]) -> Writer | None:
         """Return what makes the model write; None under a head that does not."""
         if not writes(task.head):

@@ -138,8 +138,11 @@ class HubTokenizer:
         self, folder: Path, *, model_limit: int | None = None, languages: tuple[str | None, str | None] = (None, None)
     ) -> None:
         from transformers import AutoTokenizer
+        from transformers.utils import logging
 
         self._folder = folder
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it warns of kinds of models that it does not know, and needs none for a tokenizer
         try:
             self._hub: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
         except ImportError as error:
@@ -150,6 +153,8 @@ class HubTokenizer:
             raise InputError(
                 "there is no tokenizer that can be read", where=str(folder), fix="A model folder needs tokenizer.json."
             ) from error
+        finally:
+            logging.set_verbosity(verbosity)
         self._set_languages(*languages)
         limits = [limit for limit in (model_limit, self._hub.model_max_length) if limit and limit < 1_000_000]
         self.limit: int | None = min(limits, default=None)

@@ -195,7 +195,9 @@ head.learning_rate = 1e-3
 lora.learning_rate = dora.learning_rate = rslora.learning_rate = 3e-4
 ia3.learning_rate = 3e-3
 prompt.learning_rate = 3e-2
+prompt.starts_changed = True
 prefix.learning_rate = 1e-2
+prefix.starts_changed = True
 prompt.packs = prefix.packs = False
 prompt.added_tokens = prefix.added_tokens = lambda num_tokens=20: num_tokens
 
