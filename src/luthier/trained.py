@@ -46,6 +46,7 @@ class TrainedModel:
         precision: str = "auto",
         generation: Mapping[str, Any] | None = None,
     ) -> None:
+        toolchain = ENGINES.get(engine)  # first: it says how torch is to be set up
         self.source = resolve_model(name)
         if task is None:
             if self.source.task is None:
@@ -57,7 +58,7 @@ class TrainedModel:
         self.tokenizer = HubTokenizer(self.source.folder, model_limit=model_limit(self.source.folder), languages=task.languages)
         self.task = task
         self.columns: dict[str, str] = dict((self.source.task or {}).get("columns", {}))
-        self.model = ENGINES.get(engine).load(self.source.folder, task.head, device=device, precision=precision)
+        self.model = toolchain.load(self.source.folder, task.head, device=device, precision=precision)
         saved: Mapping[str, Any] = (self.source.task or {}).get("generation", {})
         self.generation = generation_options(task.generation, saved, generation or {})
 

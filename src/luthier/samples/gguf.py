@@ -2,14 +2,16 @@
 
 The file (GGUF 3, little endian): magic, version, number of tensors, number of entries; the entries (name, kind,
 value); the tensors' names, shapes (fastest axis first), kinds and offsets; from the next multiple of 32 bytes on
-the tensors. Kind 0 is float32; 8 is Q8_0, blocks of 32 weights as a float16 scale and 32 int8; 3 is Q4_1, blocks
-of 32 as float16 scale and minimum and 16 bytes, weight = nibble * scale + minimum, low nibbles first.
+(or of the entry general.alignment) the tensors. Kind 0 is float32; 8 is Q8_0, blocks of 32 weights as a float16
+scale and 32 int8; 3 is Q4_1, blocks of 32 as float16 scale and minimum and 16 bytes, weight = nibble * scale +
+minimum, low nibbles first.
 See https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import numpy as np
 
 from luthier.errors import InputError
 
+_WHERE = "smollm2"
 _ALIGNMENT = 32
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -47,15 +50,25 @@ def convert(data: bytes, folder: Path) -> None:
     """Write config.json, model.safetensors (float32), the tokenizer and its chat template to ``folder``.
 
     Raises:
-        InputError: the file has another form, or is of another kind of model.
+        InputError: the file is damaged, has another form, or is of another kind of model.
     """
-    if data[:4] != b"GGUF" or struct.unpack_from("<I", data, 4)[0] != 3:
-        raise InputError("this is no GGUF file of version 3", where="smollm2")
-    file = _read(data)
-    if file.entries["general.architecture"] != "llama":
-        raise InputError(f"its architecture is {file.entries['general.architecture']}, not llama", where="smollm2")
-    _write_model(file, folder)
-    _write_tokenizer(file.entries, folder)
+    if data[:8] != b"GGUF" + struct.pack("<I", 3):
+        raise InputError("this is no GGUF file of version 3", where=_WHERE)
+    try:
+        file = _read(data)
+        _check_kind(file.entries)
+        _write_model(file, folder)
+        _write_tokenizer(file.entries, folder)
+    except (struct.error, KeyError, IndexError, ValueError, OverflowError) as error:
+        raise InputError(f"this file is cut off, or lacks something ({error})", where=_WHERE) from error
+
+
+def _check_kind(entries: Mapping[str, Any]) -> None:
+    """Refuse what would be written wrongly: what is below holds for these alone."""
+    known = {"general.architecture": "llama", "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm"}
+    for name, value in known.items():
+        if entries[name] != value:
+            raise InputError(f"its {name} is {entries[name]}, not {value}", where=_WHERE)
 
 
 class _Cursor:
@@ -72,6 +85,8 @@ class _Cursor:
     def text(self) -> str:
         length = self.number("Q")
         self.at += length
+        if self.at > len(self.data):
+            raise ValueError("a string ends behind the file")
         return self.data[self.at - length : self.at].decode("utf-8")
 
     def value(self, kind: int) -> Any:
@@ -92,12 +107,13 @@ def _read(data: bytes) -> _File:
         name = cursor.text()
         shape = [cursor.number("Q") for _ in range(cursor.number("I"))]
         listed.append((name, shape[::-1], cursor.number("I"), cursor.number("Q")))
-    start = -(-cursor.at // _ALIGNMENT) * _ALIGNMENT
+    alignment = entries.get("general.alignment", _ALIGNMENT)
+    start = math.ceil(cursor.at / alignment) * alignment
     return _File(entries, {name: _tensor(data, start + offset, shape, kind) for name, shape, kind, offset in listed})
 
 
 def _tensor(data: bytes, at: int, shape: list[int], kind: int) -> np.ndarray:
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     if kind == 0:
         return np.frombuffer(data, "<f4", count, at).reshape(shape)
     if kind == 8:
@@ -109,7 +125,7 @@ def _tensor(data: bytes, at: int, shape: list[int], kind: int) -> np.ndarray:
         nibbles = np.concatenate([blocks["values"] & 15, blocks["values"] >> 4], axis=1).astype(np.float32)
         weights = nibbles * blocks["scale"].astype(np.float32)[:, None] + blocks["least"].astype(np.float32)[:, None]
     else:
-        raise InputError(f"a tensor is of kind {kind}, which is not known here", where="smollm2")
+        raise InputError(f"a tensor is of kind {kind}, which is not known here", where=_WHERE)
     return weights.reshape(shape)
 
 
@@ -118,16 +134,7 @@ def _write_model(file: _File, folder: Path) -> None:
 
     said = {key.removeprefix("llama."): value for key, value in file.entries.items()}
     heads, kv_heads = said["attention.head_count"], said["attention.head_count_kv"]
-    weights = {
-        "model.embed_tokens.weight": file.tensors["token_embd.weight"],
-        "model.norm.weight": file.tensors["output_norm.weight"],
-    }
-    for name, tensor in file.tensors.items():
-        if not name.startswith("blk."):
-            continue
-        _, layer, part, _ = name.split(".")
-        count = {"attn_q": heads, "attn_k": kv_heads}.get(part)
-        weights[f"model.layers.{layer}.{_NAMES[part]}.weight"] = tensor if count is None else _unpermuted(tensor, count)
+    weights = {_hub_name(name): _in_hub_order(name, tensor, heads, kv_heads) for name, tensor in file.tensors.items()}
     save_file(
         {key: np.ascontiguousarray(value) for key, value in weights.items()}, folder / "model.safetensors", {"format": "pt"}
     )
@@ -149,6 +156,28 @@ def _write_model(file: _File, folder: Path) -> None:
         **{f"{role}_token_id": number for role, number in _special_ids(file.entries).items() if role != "unk"},
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def _hub_name(name: str) -> str:
+    """Return what transformers calls a tensor.
+
+    Raises:
+        InputError: there is no such tensor in a Llama model without biases whose embeddings are tied.
+    """
+    outer = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
+    if name in outer:
+        return outer[name]
+    block, _, inner = name.partition(".")
+    layer, _, part = inner.removesuffix(".weight").partition(".")
+    if block != "blk" or not name.endswith(".weight") or part not in _NAMES:
+        raise InputError(f"it holds a tensor that is not known here: {name}", where=_WHERE)
+    return f"model.layers.{layer}.{_NAMES[part]}.weight"
+
+
+def _in_hub_order(name: str, tensor: np.ndarray, heads: int, kv_heads: int) -> np.ndarray:
+    counts = {"attn_q.weight": heads, "attn_k.weight": kv_heads}
+    count = counts.get(name.split(".", 2)[-1])
+    return tensor if count is None else _unpermuted(tensor, count)
 
 
 def _unpermuted(weight: np.ndarray, heads: int) -> np.ndarray:

