@@ -133,7 +133,7 @@ def workloads(scratch: Path) -> list[Workload]:
 
 
 def small_decoder(scratch: Path) -> str:
-    """Write a Llama of 8 layers and 512 wide, 50 M, with random weights and SmolLM2's tokenizer; return its folder."""
+    """Write a Llama of 6 layers and 384 wide, 29 M, with random weights and SmolLM2's tokenizer; return its folder."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -142,8 +142,8 @@ def small_decoder(scratch: Path) -> str:
         tokenizer = AutoTokenizer.from_pretrained(fetch("smollm2"))
         torch.manual_seed(0)
         config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8,
-            num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+            vocab_size=len(tokenizer), hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6,
+            num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         LlamaForCausalLM(config).save_pretrained(folder)
@@ -152,7 +152,7 @@ def small_decoder(scratch: Path) -> str:
 
 
 def small_translator(scratch: Path) -> str:
-    """Write a Marian model of 6 and 6 layers, 512 wide, with random weights and no dropout; return its folder."""
+    """Write a Marian model of 4 and 4 layers, 256 wide, 16 M, with random weights and no dropout; return its folder."""
     import torch
     from transformers import AutoTokenizer, MarianConfig, MarianMTModel
 
@@ -161,8 +161,8 @@ def small_translator(scratch: Path) -> str:
         tokenizer = AutoTokenizer.from_pretrained(fetch("marian-en-pt"))
         torch.manual_seed(0)
         config = MarianConfig(
-            vocab_size=len(tokenizer), d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
-            decoder_attention_heads=8, encoder_ffn_dim=2048, decoder_ffn_dim=2048, max_position_embeddings=256, dropout=0.0,
+            vocab_size=len(tokenizer), d_model=256, encoder_layers=4, decoder_layers=4, encoder_attention_heads=4,
+            decoder_attention_heads=4, encoder_ffn_dim=1024, decoder_ffn_dim=1024, max_position_embeddings=256, dropout=0.0,
             scale_embedding=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id, forced_eos_token_id=None,
         )  # fmt: skip
