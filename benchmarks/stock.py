@@ -38,12 +38,12 @@ class Rows(Dataset):  # type: ignore[type-arg]
         return row
 
 
-def collator(tokenizer: Any, head: Head) -> Any:
+def collator(tokenizer: Any, head: Head, model: Any) -> Any:
     """Return the collator that pads to the longest of the batch."""
     if isinstance(head, SequenceHead | SpanHead):
         return transformers.DataCollatorWithPadding(tokenizer, padding="longest")
     if isinstance(head, CausalHead | Seq2SeqHead):
-        return transformers.DataCollatorForSeq2Seq(tokenizer, padding="longest")
+        return transformers.DataCollatorForSeq2Seq(tokenizer, model, padding="longest")
     return transformers.DataCollatorForTokenClassification(tokenizer, padding="longest")
 
 
@@ -114,7 +114,7 @@ def trainer(
         model=model,
         args=arguments,
         train_dataset=rows,
-        data_collator=collator(tokenizer, head),
+        data_collator=collator(tokenizer, head, model),
         processing_class=tokenizer,
         callbacks=[clock],
     )

@@ -23,25 +23,41 @@ def software_strings(*locales: str) -> Callable[[Path, Path, Path], None]:
 
     What is not translated, or fuzzy, or says the same in both languages, or holds no word beside placeholders, is
     left out, and a pair stands once. Line breaks and runs of blanks become one blank. A tenth of the messages, by a
-    hash of the English text, is test, a twentieth validation: no message, in whatever case, stands in two splits.
+    hash of the English text, is test, a twentieth validation: no message, in whatever case, stands in two splits, and
+    singular and plural are one message.
     """
 
     def make(django: Path, folder: Path, jupyter: Path) -> None:
         splits: dict[str, list[dict[str, str]]] = {"train": [], "validation": [], "test": []}
         seen: set[tuple[str, str]] = set()
-        for archive, suffix in ((django, ".po"), (jupyter, ".mo")):
-            for row in _rows(archive, suffix, locales):
-                source, target = (" ".join(row[side].split()) for side in ("source", "target"))
-                if (source, target) in seen or source.casefold() == target.casefold() or not _says_something(source):
-                    continue
-                seen.add((source, target))
-                place = hashed(source.casefold()) % 20
-                name = "test" if place < 2 else "validation" if place == 2 else "train"
-                splits[name].append({"source": source, "target": target})
-        for name, rows in splits.items():
-            write_lines(folder / f"{name}.jsonl", rows)
+        rows = [row for archive, suffix in ((django, ".po"), (jupyter, ".mo")) for row in _rows(archive, suffix, locales)]
+        message_of = _messages(rows)
+        for row in rows:
+            source, target = (_flat(row[side]) for side in ("source", "target"))
+            if (source, target) in seen or source.casefold() == target.casefold() or not _says_something(source):
+                continue
+            seen.add((source, target))
+            place = hashed(message_of[source.casefold()]) % 20
+            name = "test" if place < 2 else "validation" if place == 2 else "train"
+            splits[name].append({"source": source, "target": target})
+        for name, found in splits.items():
+            write_lines(folder / f"{name}.jsonl", found)
 
     return make
+
+
+def _messages(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the least of the English texts that a text is one message with, in lower case: what decides its split."""
+    groups: dict[str, set[str]] = {}
+    for row in rows:
+        texts = {_flat(text).casefold() for text in (row["source"], row.document or row["source"])}
+        joined = texts.union(*(groups.get(text, set()) for text in texts))
+        groups.update(dict.fromkeys(joined, joined))
+    return {text: min(group) for text, group in groups.items()}
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _rows(archive: Path, suffix: str, locales: Sequence[str]) -> Iterator[Row]:

@@ -30,9 +30,9 @@ _MAGIC = 0x950412DE
 def read_po(file: DataFile) -> Iterator[Row | RowError]:
     """Yield ``source`` (msgid), ``target`` (msgstr) and ``context`` (msgctxt or None) of each translated message.
 
-    A message with a plural gives two rows: msgid with the first form, msgid_plural with the last. The header is no
-    row; fuzzy, obsolete and untranslated messages are none either, and a note counts them. The header says the
-    charset, unless data.encoding does.
+    A message with a plural gives two rows: msgid with the first form, msgid_plural with the last. Both have msgid as
+    their document, so that a split keeps them together. The header is no row; fuzzy, obsolete and untranslated
+    messages are none either, and a note counts them. The header says the charset, unless data.encoding does.
 
     Raises:
         InputError: not in its charset, or that one is unknown.
@@ -56,8 +56,9 @@ def read_po(file: DataFile) -> Iterator[Row | RowError]:
             continue
         forms = [text for name, text in texts.items() if name.startswith("msgstr")]
         rows = _rows(texts["msgid"], forms, plural=texts.get("msgid_plural"), context=texts.get("msgctxt"), left_out=left_out)
+        message = texts["msgid"] if len(rows) > 1 else None
         for values, name in zip(rows, ("msgid", "msgid_plural"), strict=False):
-            yield Row(values, file=file.name, line=entry.lines[name])
+            yield Row(values, file=file.name, line=entry.lines[name], document=message)
     _note(file, left_out)
 
 
@@ -92,7 +93,7 @@ def read_mo(file: DataFile) -> Iterator[Row | RowError]:
         rows = _rows(source, forms, plural=plural or None, context=context if mark else None, left_out=left_out)
         for values in rows:
             number += 1
-            yield Row(values, file=file.name, line=number)
+            yield Row(values, file=file.name, line=number, document=source if plural else None)
     _note(file, left_out)
 
 
