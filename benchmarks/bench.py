@@ -1,161 +1,209 @@
-"""Useful tokens a second, Luthier against the stock Trainer, in one process that alternates both.
+"""Useful tokens a second of training, Luthier against the stock Trainer, interleaved step by step in one process.
 
-``make bench``. Useful tokens are those that are not padding. Time is processor time of the steps (forward,
-backward, update, collating), the first two steps of each turn dropped; the figure is the median of the ratio
-over turns. Wall time is shown beside it.
+``make bench``. Both sides take the same updates: the same rows in the same order. The stock Trainer's loop leads;
+before each of its steps every other side takes the same one. Time is processor time of forward, backward and
+update (Luthier's with collating, the Trainer's without); the first two steps are dropped. The ratio of a step needs
+no tokens: both sides have the same. The table has its median and its quartiles, and the share of the machine's
+measured matrix-product peak that useful tokens reach.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoTokenizer
 
-from benchmarks.results import table, write
-from benchmarks.stock import Rows, StepClock, stock_model, trainer
-from benchmarks.workloads import Workload, prepared, workloads
+from benchmarks.results import flops_peak, quartiles, table, write
+from benchmarks.stock import Steps, planned, stock_model, trainer
+from benchmarks.workloads import Workload, prepared, tune_stock, workloads
 from luthier.checkpoints import Checkpoints
-from luthier.heads import Seq2SeqHead
+from luthier.heads import writes
 from luthier.training import fit
 from luthier.units import Duration
 
 _DROPPED = 2
+_NEVER = Duration(10**6, "steps")
+COLUMNS = (
+    "work", "Luthier", "stock", "stock tokens/cpu s", "Luthier tokens/cpu s", "ratio (quartiles)", "bar",
+    "share of peak: stock, Luthier", "largest difference of a loss",
+)  # fmt: skip
 
 
 class LuthierSide:
-    """One loaded model that trains a few steps a turn, through the real loop."""
+    """One loaded model that trains through the real loop, a step whenever it is asked."""
 
-    def __init__(self, workload: Workload, scratch: Path, precision: str) -> None:
+    def __init__(self, workload: Workload, scratch: Path, precision: str, steps: int) -> None:
         self.assembly, self.data = prepared(workload, scratch, precision=precision)
-        self.model = self.assembly.load(self.data)
-        self.scratch = scratch
-
-    def turn(self, number: int, steps: int) -> tuple[float, float]:
-        """Return useful tokens per processor second and per wall second."""
-        import dataclasses
-
+        self.model: Any = self.assembly.load(self.data)
         features = self.data.splits["train"].features
         assert features is not None
-        duration = Duration(steps + _DROPPED, "steps")
-        settings = dataclasses.replace(
-            self.assembly.settings(), duration=duration, seed=number, save_every=Duration(10**6, "steps")
+        self.features = features
+        self.settings = dataclasses.replace(
+            self.assembly.settings(), duration=Duration(steps, "steps"), save_every=_NEVER, evaluate_every=_NEVER
         )
-        cpu = wall = tokens = 0.0
-        checkpoints = Checkpoints(self.scratch / "none", keep=1)
-        for event in fit(self.model, features, settings, checkpoints=checkpoints):
-            if event.kind == "progress" and event.step == _DROPPED:
-                cpu, wall, tokens = time.process_time(), time.perf_counter(), event.data["tokens"]
-            if event.kind == "progress" and event.step == steps + _DROPPED:
-                cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-                tokens = event.data["tokens"] - tokens
-                break  # the checkpoint of the last step is no part of a step
-        return tokens / cpu, tokens / wall
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+        self._events: Iterator[Any] = fit(
+            self.model, features, self.settings, checkpoints=Checkpoints(scratch / "none", keep=1)
+        )
+
+    def step(self) -> None:
+        """Take one step; the checkpoint after the last one is never written."""
+        began = time.process_time()
+        for event in self._events:
+            if event.kind == "progress":
+                self.losses.append(event.data["loss"])
+                break
+        self.seconds.append(time.process_time() - began)
 
 
-class StockSide:
-    """The stock Trainer on the same features."""
+class Interleaved(transformers.TrainerCallback):  # type: ignore[misc]
+    """Lets the other sides step before each step of the Trainer, and clocks that step."""
 
-    def __init__(self, workload: Workload, ours: LuthierSide, scratch: Path) -> None:
-        head = ours.data.task.head
-        folder = ours.assembly.source.folder
-        features = ours.data.splits["train"].features
-        assert features is not None
-        self.head, self.scratch = head, scratch
-        self.model = stock_model(folder, head, seed=0)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.rows = Rows(features, head)
-        self.settings = ours.assembly.settings()
+    def __init__(self, sides: list[LuthierSide]) -> None:
+        self.sides, self.seconds, self.losses = sides, list[float](), list[float]()
+        self._began = 0.0
 
-    def turn(self, number: int, steps: int) -> tuple[float, float]:
-        """Return useful tokens per processor second and per wall second."""
-        clock = StepClock()
-        counter = _Counting(self.rows)
-        self.trainer = trainer(
-            self.model, self.tokenizer, counter, self.head, out=self.scratch / "stock",
-            batch=int(self.settings.batch.value), rate=self.settings.learning_rate,
-            steps=steps + _DROPPED, seed=number, clock=clock,
-        )  # fmt: skip
-        began: list[float] = []
-        batch = int(self.settings.batch.value)
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        for side in self.sides:
+            side.step()
+        self._began = time.process_time()
 
-        class Mark(StepClock):
-            def on_step_begin(self, *_: Any, **__: Any) -> None:
-                began.append(time.process_time())
-                began.append(time.perf_counter())
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds.append(time.process_time() - self._began)
 
-        self.trainer.add_callback(Mark())
-        self.trainer.train()
-        cpu, wall = time.process_time() - began[2 * _DROPPED], time.perf_counter() - began[2 * _DROPPED + 1]
-        tokens = sum(counter.lengths[_DROPPED * batch : (_DROPPED + steps) * batch])
-        return tokens / cpu, tokens / wall
+    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(float(logs["loss"]))
 
 
-class _Counting:
-    """Rows that remember the lengths in the order in which they were taken."""
-
-    def __init__(self, rows: Rows) -> None:
-        self.rows, self.lengths = rows, list[int]()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self.rows[index]
-        target = len(row["labels"]) if isinstance(self.rows.head, Seq2SeqHead) else 0
-        self.lengths.append(len(row["input_ids"]) + target)
-        return row
+def stock_steps(workload: Workload, side: LuthierSide, scratch: Path, clock: Any, *, bf16: bool, steps: int) -> None:
+    """Train the stock side, with ``clock`` listening."""
+    head, folder = side.data.task.head, side.assembly.source.folder
+    rows = Steps(side.features, head, planned(side.features, side.settings, steps))
+    model = tune_stock(stock_model(folder, head, seed=0), workload, head)
+    made = trainer(
+        model, AutoTokenizer.from_pretrained(folder), rows, out=scratch / "stock", rate=side.settings.learning_rate,
+        seed=0, bf16=bf16, callbacks=[clock], logging_strategy="steps", logging_steps=1,
+    )  # fmt: skip
+    made.train()
 
 
-def measure(workload: Workload, scratch: Path, *, turns: int, steps: int) -> list[list[str]]:
-    """Alternate stock, auto, float32 and return the rows of the table."""
-    sides = {precision: LuthierSide(workload, scratch / precision, precision) for precision in workload.bars}
-    stock = StockSide(workload, next(iter(sides.values())), scratch)
-    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ["stock", *sides]}
-    for number in range(turns):
-        figures["stock"].append(stock.turn(number, steps))
-        for name, side in sides.items():
-            figures[name].append(side.turn(number, steps))
-    rows = []
-    for name, side in sides.items():
-        ratios = [mine[0] / other[0] for mine, other in zip(figures[name], figures["stock"], strict=True)]
-        walls = [mine[1] / other[1] for mine, other in zip(figures[name], figures["stock"], strict=True)]
-        facts = side.model.facts
-        rows.append([
-            workload.name,
-            f"{name} ({facts['precision']}, {facts['batching']})",
-            f"{statistics.median(f[0] for f in figures['stock']):.0f}",
-            f"{statistics.median(f[0] for f in figures[name]):.0f}",
-            f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
-            f"{statistics.median(walls):.2f}",
-            f"{workload.bars[name]}",
-        ])  # fmt: skip
-        print(" | ".join(rows[-1]), flush=True)
+def measure(workload: Workload, scratch: Path, *, steps: int) -> list[list[str]]:
+    """Return the rows of the table: against float32, and against the stock Trainer's own bfloat16."""
+    rows: list[list[str]] = []
+    for bf16 in (False, True):
+        bars = {"auto": workload.bfloat16_bar} if bf16 else workload.bars
+        sides = [LuthierSide(workload, scratch / f"{precision}-{bf16}", precision, steps) for precision in bars]
+        clock = Interleaved(sides)
+        stock_steps(workload, sides[0], scratch, clock, bf16=bf16, steps=steps)
+        chosen = planned(sides[0].features, sides[0].settings, steps)[_DROPPED:]
+        tokens = sum(int(sides[0].features.lengths[index]) for members in chosen for index in members)
+        theirs = clock.seconds[_DROPPED:]
+        for side, (precision, bar) in zip(sides, bars.items(), strict=True):
+            ours = side.seconds[_DROPPED:]
+            ratios = [other / one for one, other in zip(ours, theirs, strict=True)]
+            apart = max(abs(one - other) for one, other in zip(side.losses, clock.losses, strict=True))
+            work = operations(side) * tokens
+            shares = [
+                work / seconds / flops_peak(dtype)
+                for seconds, dtype in (
+                    (sum(theirs), "bfloat16" if bf16 else "float32"),
+                    (sum(ours), side.model.facts["precision"]),
+                )
+            ]
+            rows.append([
+                workload.name, f"{precision} ({side.model.facts['precision']}, {side.model.facts['batching']})",
+                "bfloat16" if bf16 else "float32", f"{tokens / sum(theirs):.0f}", f"{tokens / sum(ours):.0f}",
+                f"**{statistics.median(ratios):.2f}** ({quartiles(ratios)})", f"{bar}",
+                ", ".join(f"{100 * share:.0f}%" for share in shares), f"{apart:.0e}",
+            ])  # fmt: skip
+            print(" | ".join(rows[-1]), flush=True)
+        del sides, clock
+        gc.collect()
     return rows
 
 
+def operations(side: LuthierSide) -> float:
+    """Return the operations a useful token needs: 6 a weight of a trained matrix, 4 of one that passes gradients on.
+
+    Of the vocabulary layer by the share of tokens that have a target. Attention is left out.
+    """
+    from luthier.engines.torch import structure
+
+    network = side.model.network
+    matrices = [
+        weight for module in structure.products(network).values() for weight in module.parameters() if weight.dim() == 2
+    ]
+    total = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in matrices)
+    if writes(side.data.task.head):
+        weight = network.get_output_embeddings().weight
+        share = float(side.features.num_targets.sum() / side.features.lengths.sum())
+        total += (6 if weight.requires_grad else 4) * weight.numel() * share
+    return float(total)
+
+
+def peak_memory(workload: str, side: str, steps: int) -> float:
+    """Return the peak resident memory in GB of one side, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.bench", workload, "--steps", str(steps), "--alone", side]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["gigabytes"])
+
+
+def run_alone(workload: Workload, side: str, scratch: Path, steps: int) -> None:
+    """Take a few steps of one side and print this process's peak."""
+    precision = "auto" if side == "auto" else "float32"
+    ours = LuthierSide(workload, scratch / "ours", precision, steps)
+    if side == "stock":
+        ours.model = None  # the loop that was not begun holds it too
+        ours._events = iter(())
+        gc.collect()
+        stock_steps(workload, ours, scratch, Interleaved([]), bf16=False, steps=steps)
+    else:
+        for _ in range(steps):
+            ours.step()
+    print(json.dumps({"gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+
+
 def main() -> None:
-    """Measure all workloads, or those named, and write the table."""
+    """Measure all workloads, or those named, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--memory-steps", type=int, default=6)
+    parser.add_argument("--alone", choices=("stock", "auto", "float32"), help="take steps of one side and print its peak")
     options = parser.parse_args()
-    rows = []
     with tempfile.TemporaryDirectory(prefix="luthier-bench-") as folder:
-        for workload in workloads(Path(folder)):
-            if not options.names or workload.name in options.names:
-                rows += measure(workload, Path(folder), turns=options.turns, steps=options.steps)
-    columns = ["work", "Luthier", "stock tokens/cpu s", "Luthier tokens/cpu s", "ratio (processor time)", "ratio (wall)", "bar"]
-    how = "MiniLM, and a small decoder and translator with random weights; "
-    how += f"{torch.get_num_threads()} threads; {options.turns} turns of {options.steps} steps each."
-    text = f"{how}\n\n{table(columns, rows)}"
-    write("Useful tokens a second against the stock Trainer (float32, padded to the longest)", "make bench", text)
+        chosen = [one for one in workloads(Path(folder)) if one.bars and (not options.names or one.name in options.names)]
+        if options.alone:
+            run_alone(chosen[0], options.alone, Path(folder), options.steps)
+            return
+        for workload in chosen:
+            rows = measure(workload, Path(folder) / workload.name, steps=options.steps)
+            peaks = {side: peak_memory(workload.name, side, options.memory_steps) for side in ("stock", "auto", "float32")}
+            how = f"{torch.get_num_threads()} threads; {options.steps} steps, the first {_DROPPED} dropped. "
+            how += (
+                f"Matrix-product peak: float32 {flops_peak('float32') / 1e9:.0f}, bfloat16 {flops_peak('bfloat16') / 1e9:.0f} "
+            )
+            how += "GFLOP a processor second. "
+            how += "Peak memory of a process of its own: " + ", ".join(f"{name} {peak:.2f} GB" for name, peak in peaks.items())
+            how += f" (auto {peaks['auto'] / peaks['stock']:.2f} of stock's)."
+            title = f"Training speed against the stock Trainer: {workload.title}"
+            write(title, f"python -m benchmarks.bench {workload.name}", f"{how}\n\n{table(COLUMNS, rows)}")
 
 
 if __name__ == "__main__":

@@ -9,31 +9,15 @@ import argparse
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import torch
 from transformers import AutoTokenizer
 
 from benchmarks.results import table, write
-from benchmarks.stock import Rows, StepClock, stock_model, trainer
+from benchmarks.stock import Steps, planned, stock_model, trainer
 from benchmarks.workloads import Workload, prepared, workloads
 from luthier.checkpoints import Checkpoints
-from luthier.data.batching import Plan
 from luthier.training import fit
 from luthier.units import Duration
-
-
-class Ordered:
-    """Rows in the order of Luthier's plan."""
-
-    def __init__(self, rows: Rows, order: list[int]) -> None:
-        self.rows, self.order = rows, order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.rows[self.order[index]]
 
 
 def compare(workload: Workload, scratch: Path, steps: int) -> list[str]:
@@ -47,16 +31,12 @@ def compare(workload: Workload, scratch: Path, steps: int) -> list[str]:
     ours = [event.data["loss"] for event in events if event.kind == "progress"]
     del model
 
-    plan = Plan(store.groups, store.lengths, batch=settings.batch, seed=settings.seed)
-    order = [index for step in plan.epoch(0)[:steps] for row in step.rows for index in plan.features(int(row))]
     head, folder = data.task.head, assembly.source.folder
     stock = trainer(
-        stock_model(folder, head, seed=0), AutoTokenizer.from_pretrained(folder), Ordered(Rows(store, head), order), head,
-        out=scratch / "stock", batch=int(settings.batch.value), rate=settings.learning_rate, steps=steps, seed=0,
-        clock=StepClock(),
+        stock_model(folder, head, seed=0), AutoTokenizer.from_pretrained(folder),
+        Steps(store, head, planned(store, settings, steps)), out=scratch / "stock", rate=settings.learning_rate, seed=0,
+        logging_strategy="steps", logging_steps=1,
     )  # fmt: skip
-    stock.args.logging_strategy, stock.args.logging_steps = "steps", 1
-    stock._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(stock.train_dataset)
     stock.train()
     theirs = [record["loss"] for record in stock.state.log_history if "loss" in record]
     differences = [abs(one - other) for one, other in zip(ours, theirs, strict=True)]
@@ -73,9 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="luthier-curves-") as folder:
-        chosen = [
-            one for one in workloads(Path(folder)) if one.name in options.names or (not options.names and not one.updates)
-        ]
+        chosen = [one for one in workloads(Path(folder)) if one.name in (options.names or ("bbc-news", "alpaca", "multi30k"))]
         rows = [compare(workload, Path(folder), options.steps) for workload in chosen]
     columns = ["work", "updates", "first loss", "stock's", "last loss", "stock's", "largest difference"]
     write("Loss curves against the stock Trainer (float32, the same batches)", "make curves", table(columns, rows))

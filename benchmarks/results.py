@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import platform
 import re
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,3 +45,24 @@ def write(part: str, command: str, text: str) -> None:
     pattern = re.compile(rf"<!-- begin {re.escape(part)} -->.*?<!-- end {re.escape(part)} -->", re.DOTALL)
     new = pattern.sub(lambda _: body, old) if pattern.search(old) else old.rstrip("\n") + "\n\n" + body
     _FILE.write_text(new.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def quartiles(values: Sequence[float]) -> str:
+    """Return ``low to high``: the quartiles."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{low:.2f} to {high:.2f}"
+
+
+@functools.lru_cache
+def flops_peak(precision: str) -> float:
+    """Return the matrix-product peak in operations a processor second: the best of some products of 2048 x 2048."""
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    one, other = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(8):
+        began = time.process_time()
+        one @ other
+        best = max(best, 2 * 2048**3 / (time.process_time() - began))
+    return best

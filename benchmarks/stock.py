@@ -1,8 +1,7 @@
-"""The other side: transformers' Trainer as a user gets it, on the very same features."""
+"""The other side: transformers' Trainer as a user gets it, on the very same features, step by step the same rows."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,45 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, SequentialSampler
 
+from luthier.data.batching import Plan
 from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import Model
 from luthier.heads import CausalHead, Head, Seq2SeqHead, SequenceHead, SpanHead
 from luthier.tasks.task import Output
+from luthier.training import Settings
 
 
-class Rows(Dataset):  # type: ignore[type-arg]
-    """Features as Trainer wants them."""
+def planned(store: FeatureStore, settings: Settings, steps: int) -> list[list[int]]:
+    """Return the feature indices of each of the first ``steps`` updates of a Luthier run, epochs through."""
+    plan = Plan(store.groups, store.lengths, batch=settings.batch, seed=settings.seed)
+    found: list[list[int]] = []
+    epoch = 0
+    while len(found) < steps:
+        found += [[index for row in step.rows for index in plan.features(int(row))] for step in plan.epoch(epoch)]
+        epoch += 1
+    return found[:steps]
 
-    def __init__(self, features: FeatureStore, head: Head) -> None:
-        self.features, self.head = features, head
+
+class Steps(Dataset):  # type: ignore[type-arg]
+    """Whole updates as Trainer takes single rows, so that both sides train on the same rows in the same order.
+
+    A batch of one such item is a batch of that update's features; ``collator`` unpacks it.
+    """
+
+    def __init__(self, features: FeatureStore, head: Head, steps: Sequence[Sequence[int]]) -> None:
+        self.features, self.head, self.steps = features, head, steps
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.steps)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        arrays = self.features[int(index)].arrays
-        row: dict[str, Any] = {name: arrays[name].tolist() for name in arrays if name != "labels"}
-        labels = arrays["labels"].tolist()
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        return [self._row(self.features[member]) for member in self.steps[int(index)]]
+
+    def _row(self, feature: Feature) -> dict[str, Any]:
+        row: dict[str, Any] = {name: array.tolist() for name, array in feature.arrays.items() if name != "labels"}
+        labels = feature.arrays["labels"].tolist()
         if isinstance(self.head, SpanHead):
             row["start_positions"], row["end_positions"] = labels
         else:
@@ -39,26 +56,14 @@ class Rows(Dataset):  # type: ignore[type-arg]
 
 
 def collator(tokenizer: Any, head: Head, model: Any) -> Any:
-    """Return the collator that pads to the longest of the batch."""
+    """Return the stock collator of the task, which pads to the longest of the batch, for items of ``Steps``."""
     if isinstance(head, SequenceHead | SpanHead):
-        return transformers.DataCollatorWithPadding(tokenizer, padding="longest")
-    if isinstance(head, CausalHead | Seq2SeqHead):
-        return transformers.DataCollatorForSeq2Seq(tokenizer, model, padding="longest")
-    return transformers.DataCollatorForTokenClassification(tokenizer, padding="longest")
-
-
-class StepClock(transformers.TrainerCallback):  # type: ignore[misc]
-    """Processor seconds and wall seconds of every optimizer step, with its useful tokens."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[float, float]] = []
-        self._began = (0.0, 0.0)
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._began = (time.process_time(), time.perf_counter())
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.steps.append((time.process_time() - self._began[0], time.perf_counter() - self._began[1]))
+        own: Any = transformers.DataCollatorWithPadding(tokenizer, padding="longest")
+    elif isinstance(head, CausalHead | Seq2SeqHead):
+        own = transformers.DataCollatorForSeq2Seq(tokenizer, model, padding="longest")
+    else:
+        own = transformers.DataCollatorForTokenClassification(tokenizer, padding="longest")
+    return lambda items: own(items[0])
 
 
 def stock_model(folder: Path, head: Head, *, seed: int) -> Any:
@@ -79,45 +84,52 @@ def stock_model(folder: Path, head: Head, *, seed: int) -> Any:
 def trainer(
     model: Any,
     tokenizer: Any,
-    rows: Any,
-    head: Head,
+    rows: Steps,
     *,
     out: Path,
-    batch: int,
     rate: float,
-    steps: int,
     seed: int,
-    clock: StepClock,
+    bf16: bool = False,
+    callbacks: Sequence[Any] = (),
+    **others: Any,
 ) -> Any:
-    """Return a Trainer with the settings of a Luthier run."""
+    """Return a Trainer with the settings of a Luthier run, one update an item of ``rows``, in their order.
+
+    Args:
+        others: more training arguments.
+    """
+    head = rows.head
     smoothing = head.objective.label_smoothing if isinstance(head, Seq2SeqHead) else 0.0
     kinds = (transformers.Seq2SeqTrainer, transformers.Seq2SeqTrainingArguments)
     kind, arguments_kind = kinds if isinstance(head, Seq2SeqHead) else (transformers.Trainer, transformers.TrainingArguments)
-    arguments = arguments_kind(
-        output_dir=str(out),
-        label_smoothing_factor=smoothing,
-        per_device_train_batch_size=batch,
-        learning_rate=rate,
-        max_steps=steps,
-        warmup_steps=round(steps * 0.1),
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        lr_scheduler_type="linear",
-        seed=seed,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
-        logging_strategy="no",
-    )
-    return kind(
+    values = {
+        "output_dir": str(out),
+        "label_smoothing_factor": smoothing,
+        "per_device_train_batch_size": 1,
+        "learning_rate": rate,
+        "max_steps": len(rows),
+        "warmup_steps": round(len(rows) * 0.1),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "lr_scheduler_type": "linear",
+        "seed": seed,
+        "bf16": bf16,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "logging_strategy": "no",
+    }
+    made = kind(
         model=model,
-        args=arguments,
+        args=arguments_kind(**{**values, **others}),
         train_dataset=rows,
         data_collator=collator(tokenizer, head, model),
         processing_class=tokenizer,
-        callbacks=[clock],
+        callbacks=list(callbacks),
     )
+    made._get_train_sampler = lambda *_: SequentialSampler(made.train_dataset)
+    return made
 
 
 class StockModel:

@@ -156,7 +156,11 @@ class _Loop:
             self.state = State(**resume.state)
             self.model.load_state(resume.folder)
             yield Event("resumed", self.state.step, {"folder": str(resume.folder)})
-        yield Event("started", self.state.step, self._start_facts())
+        began = time.perf_counter()
+        left = self.total - self.state.step
+        facts = self.model.begin(self.store, passes=left / self.steps_per_epoch, folder=self.checkpoints.folder) if left else {}
+        self.state.seconds += time.perf_counter() - began
+        yield Event("started", self.state.step, {**self._start_facts(), **facts})
         if not self.state.finished:
             yield from self._train()
         if self.state.finished in ("done", "patience"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.data.features import Feature
+from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import TrainingSetup
 from luthier.heads import (
     IGNORED,
@@ -77,6 +77,9 @@ class NumpyModel:
     @property
     def micro_tokens(self) -> int:
         return 256
+
+    def begin(self, features: FeatureStore, *, passes: float, folder: Path) -> Mapping[str, str | int]:
+        return {}
 
     def collate(self, features: Sequence[Feature]) -> NumpyBatch:
         return NumpyBatch(tuple(features))

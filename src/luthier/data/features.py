@@ -26,6 +26,7 @@ class Feature:
         cut: tokens of the text that were cut away.
         weight: multiplies the loss of this feature.
         group: the source row, set by the store; features of a group are never split by batching.
+        place: the store's key and the feature's index in it, set by the store, for what a model keeps for a feature.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -33,6 +34,7 @@ class Feature:
     cut: int = 0
     weight: float = 1.0
     group: int = 0
+    place: tuple[object, int] | None = None
 
     @property
     def length(self) -> int:
@@ -44,16 +46,20 @@ class FeatureStore(Sequence[Feature]):
     """A split's features in a memory-mapped Arrow file, beside a few numbers of each in memory.
 
     Attributes:
+        path: the Arrow file; ``numbers`` is the file of the numbers beside it.
         lengths: int32 [N], tokens of each feature, as luthier.heads.num_tokens counts them.
         groups: int32 [N], the source row of each, ascending.
         num_targets: int32 [N]; weights: float64 [N], the weight of those targets in the loss.
         cut: int32 [N], tokens cut away.
+        key: stands for this store alone.
     """
 
     def __init__(self, path: Path) -> None:
+        self.key = object()
+        self.path = path
         self._file = pa.memory_map(str(path))
         self._reader = pa.ipc.open_file(self._file)
-        numbers = np.load(path.with_suffix(".npz"))
+        numbers = np.load(self.numbers)
         self.lengths: np.ndarray = numbers["lengths"]
         self.groups: np.ndarray = numbers["groups"]
         self.num_targets: np.ndarray = numbers["num_targets"]
@@ -61,6 +67,11 @@ class FeatureStore(Sequence[Feature]):
         self.cut: np.ndarray = numbers["cut"]
         self.used_ids: np.ndarray = numbers["used_ids"]
         self._batches: dict[int, dict[str, Any]] = {}
+
+    @property
+    def numbers(self) -> Path:
+        """The file of the numbers of each feature."""
+        return self.path.with_suffix(".npz")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -78,8 +89,9 @@ class FeatureStore(Sequence[Feature]):
             kind, _, key = name.partition(":")
             (arrays if kind == "array" else facts)[key] = values[offsets[row] : offsets[row + 1]]
         return Feature(
-            arrays, facts, cut=int(self.cut[index]), weight=float(self._weights(chunk)[row]), group=int(self.groups[index])
-        )
+            arrays, facts, cut=int(self.cut[index]), weight=float(self._weights(chunk)[row]), group=int(self.groups[index]),
+            place=(self.key, int(index)),
+        )  # fmt: skip
 
     def _columns(self, chunk: int) -> dict[str, Any]:
         """Return numpy views of one chunk; they cost no copy, so only the last few are kept."""

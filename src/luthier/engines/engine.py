@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from luthier.data.features import Feature
+from luthier.data.features import Feature, FeatureStore
 from luthier.generation import Generator
 from luthier.heads import Head
 from luthier.tasks.task import Output
@@ -81,6 +81,20 @@ class Model(Protocol):
     @property
     def micro_tokens(self) -> int:
         """How many tokens of one micro-batch fit comfortably (an estimate from the free memory)."""
+
+    def begin(self, features: FeatureStore, *, passes: float, folder: Path) -> Mapping[str, str | int]:
+        """Hear, before the first step, what will be trained on and how often.
+
+        What stays the same from one pass to the next may be computed once here.
+
+        Args:
+            features: of the training split.
+            passes: over all of them.
+            folder: takes temporary files.
+
+        Returns:
+            What was done, for the log; empty where nothing was.
+        """
 
     def collate(self, features: Sequence[Feature]) -> Batch:
         """Pack, bucket or pad on the host; runs ahead in a thread. ``features`` may be empty."""

@@ -33,6 +33,7 @@ class Piece:
         sequences: int64 [T], the sequence that each token belongs to.
         labels: as luthier.heads, one after another; None without gold.
         weights: float32 [S], the weights of the features.
+        states: what frozen layers gave for the row [T, H] where it is known, see luthier.engines.torch.frozen.
     """
 
     order: tuple[int, ...]
@@ -43,6 +44,7 @@ class Piece:
     sequences: Tensor
     labels: Tensor | None
     weights: Tensor
+    states: Tensor | None = None
 
     def to(self, device: torch.device) -> Piece:
         """Return the piece on ``device``."""
@@ -60,6 +62,7 @@ class Piece:
             sequences=move(self.sequences),
             labels=move(self.labels),
             weights=move(self.weights),
+            states=move(self.states),
         )
 
 

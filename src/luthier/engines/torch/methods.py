@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from torch import nn
+
 from luthier.engines.engine import Choice
 from luthier.engines.torch import adapters, structure
 from luthier.engines.torch.adapters import Adapter
@@ -74,9 +76,10 @@ def freeze(network: Any, head: Head, seed: int, *, layers: int) -> None:
     if not 0 <= layers <= len(stack):
         raise InputError(f"found {layers}; this model has {len(stack)} layers", where="method.layers")
     network.requires_grad_(True)
-    for name, parameter in network.named_parameters():
-        if "embed" in name and not structure.is_head(network, name):
-            parameter.requires_grad_(False)
+    for name, module in network.named_modules():
+        # Norms beside the tables go by their names; GPT-2's tables are called wte and wpe.
+        if isinstance(module, nn.Embedding) or ("embed" in name and not structure.is_head(network, name)):
+            module.requires_grad_(False)
     network.get_input_embeddings().requires_grad_(False)
     for layer in stack[:layers]:
         layer.requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from luthier.data.features import Feature
+from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import Batch, LazyScalar, TrainingSetup
 from luthier.engines.torch import adapters, methods, packing
 from luthier.engines.torch.adapters import Adapter
@@ -19,11 +20,13 @@ from luthier.engines.torch.batch import Piece, TorchBatch, count_targets
 from luthier.engines.torch.buckets import Buckets
 from luthier.engines.torch.dropout import use_fast_dropout
 from luthier.engines.torch.embeddings import UsedRows, train_used_rows
+from luthier.engines.torch.frozen import FrozenStates, frozen_layers, remember
 from luthier.engines.torch.generate import TokenWriter, attending
 from luthier.engines.torch.loading import Loaded, load_network, quiet
 from luthier.engines.torch.loss import sequence_losses
 from luthier.engines.torch.memory import micro_tokens
 from luthier.engines.torch.optim import Optimizer
+from luthier.engines.torch.packing import Packed
 from luthier.engines.torch.precision import products, resolve_device, resolve_precision
 from luthier.engines.torch.state import read_state, write_state
 from luthier.engines.torch.virtual import written_alone
@@ -54,6 +57,7 @@ class TorchModel:
         self._step = 0
         self._stale = False
         self._rows: UsedRows | None = None
+        self._frozen: FrozenStates | None = None
         if setup is None:
             self.network.requires_grad_(False)
         else:
@@ -102,12 +106,28 @@ class TorchModel:
     def micro_tokens(self) -> int:
         return micro_tokens(self.network.config, self._device, training=self._optimizer is not None)
 
+    def begin(self, features: FeatureStore, *, passes: float, folder: Path) -> Mapping[str, str | int]:
+        if passes <= 1 or not isinstance(self._batching, Packed):
+            return {}
+        self._set_inference()
+        layers = frozen_layers(self.network, self._batching, self._head)
+        if not layers:
+            return {}
+        found = remember(
+            self.network, self._batching, self._head, features, layers=layers, precision=self._precision, folder=folder,
+            micro_tokens=self.micro_tokens, run=self._results_without_gradient,
+        )  # fmt: skip
+        if isinstance(found, str):
+            return {"frozen_layers": f"{len(layers)}, {found}"}
+        self._frozen = found
+        return {"frozen_layers": f"{len(layers)}, computed once ({found.file.nbytes / 2**20:.0f} MiB in a file)"}
+
     def collate(self, features: Sequence[Feature]) -> TorchBatch:
         if self._adapter is not None and self._adapter.virtual is not None:
             self._adapter.virtual.check(features)
         return TorchBatch(
             features=tuple(features),
-            pieces=tuple(self._batching.pieces(features)),
+            pieces=tuple(self._pieces(features)),
             num_targets=count_targets(features, self._head),
             num_tokens=sum(num_tokens(self._head, feature.arrays) for feature in features),
         )
@@ -216,16 +236,32 @@ class TorchModel:
             self._optimizer.load(optimizer)
         self._step = step
 
+    def _pieces(self, features: Sequence[Feature]) -> list[Piece]:
+        if self._frozen is None or not self._frozen.knows(features):
+            return self._batching.pieces(features)
+        pieces = self._batching.pieces(self._frozen.shortened(features))
+        return [replace(piece, states=self._frozen.of([features[place] for place in piece.order])) for piece in pieces]
+
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
+    def _forward(self, piece: Piece) -> Tensor:
+        if self._frozen is None:
+            return self._batching.forward(piece)
+        with self._frozen.given(piece.states):
+            return self._batching.forward(piece)
+
     def _results(self, piece: Piece) -> Tensor:
         with products(self._precision, self._device):
-            return self._batching.forward(piece)
+            return self._forward(piece)
+
+    def _results_without_gradient(self, piece: Piece) -> Tensor:
+        with torch.inference_mode():
+            return self._results(piece.to(self._device))
 
     def _losses(self, piece: Piece) -> tuple[Tensor, Tensor]:
         with products(self._precision, self._device):
-            results = self._batching.forward(piece)
+            results = self._forward(piece)
             return sequence_losses(self._head, results, piece, self._vocabulary)
 
     def _set_inference(self) -> None:
@@ -255,7 +291,7 @@ class TorchModel:
 
     def _resolved(self, loaded: Loaded, parameters: int) -> dict[str, str | int]:
         kind = self.network.config.model_type
-        packed = isinstance(self._batching, packing.Packed)
+        packed = isinstance(self._batching, Packed)
         why = "with virtual tokens" if self._adapter and self._adapter.virtual else f"{kind} does not pass the packing probe"
         facts: dict[str, str | int] = {
             "device": str(self._device),

@@ -5,6 +5,7 @@ Whether a network can be packed is found by trying it, not by a list of names.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from luthier.engines.torch.positions import restart_positions
 from luthier.heads import Head, Seq2SeqHead, SequenceHead
 
 _PROBE_LENGTHS = (7, 3, 9)
+_AFTER_ATTENTION = ["hidden_states", "input_tensor"]
+"""What the module after BERT's attention takes: the attended states and those that went in."""
 _PROBE_TARGETS = (5, 10, 4)
 _LONGEST_PROBE = 96
 """Longer ones would make loading slow."""
@@ -132,8 +135,7 @@ def _adapt(network: Any, head: Head) -> list[Any]:
     """Hook into a network what packing needs beside the attention; return what removes it."""
     if isinstance(head, Seq2SeqHead):
         return list(restart_positions(network))
-    hook = _gather_firsts(network) if isinstance(head, SequenceHead) else None
-    return [] if hook is None else [hook]
+    return _gather_firsts(network) if isinstance(head, SequenceHead) else []
 
 
 def encoder_layers(network: Any) -> list[Any]:
@@ -143,22 +145,45 @@ def encoder_layers(network: Any) -> list[Any]:
     return list(lists[0]) if count and len(lists) == 1 else []
 
 
-def _gather_firsts(network: Any) -> Any:
+def _gather_firsts(network: Any) -> list[Any]:
     """Let the last layer hand on each sequence's first token alone: [1, T, H] to [S, 1, H].
 
-    So the checkpoint's own pooler and classifier, which take the first token of every row, run unchanged.
+    So the checkpoint's own pooler and classifier, which take the first token of every row, run unchanged. Where the
+    layer is built as BERT's, what stands after its attention computes those tokens alone, too.
     """
+    layers = encoder_layers(network)
+    if not layers:
+        return []
+    last = layers[-1]
+    inside: list[Any] = []  # the segments of the layer's last run, which gradient checkpointing may repeat without its hooks
 
-    def gather(_: Any, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    def enter(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+        inside[:] = [kwargs.get("segments")]
+
+    def narrow(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        segments = inside[0] if inside else None
+        if segments is None:
+            return None
+        return tuple(states.index_select(1, segments.firsts) for states in args)
+
+    def leave(_: Any, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
         segments = kwargs.get("segments")
         if segments is None:
             return output
         states = output[0] if isinstance(output, tuple) else output
-        firsts = states[0].index_select(0, segments.firsts)[:, None, :]
+        if states.shape[1] != len(segments.firsts):
+            states = states.index_select(1, segments.firsts)
+        firsts = states[0][:, None, :]
         return (firsts, *output[1:]) if isinstance(output, tuple) else firsts
 
-    layers = encoder_layers(network)
-    return layers[-1].register_forward_hook(gather, with_kwargs=True) if layers else None
+    hooks = [last.register_forward_hook(leave, with_kwargs=True)]
+    after_attention = getattr(getattr(last, "attention", None), "output", None)
+    if after_attention is not None and list(inspect.signature(after_attention.forward).parameters) == _AFTER_ATTENTION:
+        hooks += [
+            last.register_forward_pre_hook(enter, with_kwargs=True),
+            after_attention.register_forward_pre_hook(narrow),
+        ]
+    return hooks
 
 
 def _probe_features(network: Any, head: Head) -> list[Feature]:

@@ -36,13 +36,12 @@ def layers(network: Any) -> list[nn.Module]:
     Empty when the network has no such lists.
     """
     if network.config.is_encoder_decoder:
-        return [
-            layer for stack in (network.get_encoder(), network.get_decoder()) for layer in _layers_of(stack, network.config)
-        ]
-    return _layers_of(network.base_model, network.config)
+        return [layer for stack in (network.get_encoder(), network.get_decoder()) for layer in layers_of(stack, network.config)]
+    return layers_of(network.base_model, network.config)
 
 
-def _layers_of(stack: Any, config: Any) -> list[nn.Module]:
+def layers_of(stack: Any, config: Any) -> list[nn.Module]:
+    """Return the layers of one stack from the bottom up; empty when it has no such list."""
     counts = {
         getattr(config, name, None) for name in ("num_hidden_layers", "num_layers", "decoder_layers", "num_decoder_layers")
     }
