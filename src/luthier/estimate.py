@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,10 @@ _SPREAD = 1.4
 
 @dataclass(frozen=True, slots=True)
 class _Probed:
-    """Tokens a second of training and of evaluation, and the loss now."""
+    """Tokens a second of training and of evaluation, seconds a token before the first step, and the loss now."""
 
     training: float
+    beginning: float
     evaluation: float
     loss: float
 
@@ -55,9 +58,9 @@ def estimate(
     plan = Plan(features.groups, features.lengths, batch=settings.batch, seed=settings.seed)
     epoch = plan.epoch(0)
     total = settings.duration.steps(len(epoch))
-    probed = _probe(model, prepared, settings, plan, epoch)
     epochs = total / len(epoch)
-    seconds = float(features.lengths.sum()) * epochs / probed.training
+    probed = _probe(model, prepared, settings, plan, epoch, passes=epochs)
+    seconds = float(features.lengths.sum()) * (epochs / probed.training + probed.beginning)
     counts = split_that_counts(prepared)
     for name, split in prepared.splits.items():
         if name == "train" or split.features is None:
@@ -84,20 +87,32 @@ def _evaluations(settings: Settings, epochs: float) -> float:
     return epochs / every.value if every.unit == "epochs" else 1.0
 
 
-def _probe(model: Model, prepared: Prepared, settings: Settings, plan: Plan, epoch: list[Step]) -> _Probed:
+def _probe(model: Model, prepared: Prepared, settings: Settings, plan: Plan, epoch: list[Step], *, passes: float) -> _Probed:
     features = prepared.splits["train"].features
     assert features is not None
+    steps = _heaviest_first(epoch, plan, features.lengths)[:_PROBES]
+    cuts = [plan.micro_batches(step, settings.micro_tokens or model.micro_tokens)[0] for step in steps]
     rates, losses = [], []
-    for step in _heaviest_first(epoch, plan, features.lengths)[:_PROBES]:
-        members = plan.micro_batches(step, settings.micro_tokens or model.micro_tokens)[0]
-        batches = [model.collate([features[index] for index in indices]) for indices in members]
-        denominator = float(sum(features.weights[index] for indices in members for index in indices)) or 1.0
+    with tempfile.TemporaryDirectory(prefix="luthier-") as folder:
+        # A store of the probed features alone: what a model does before the first step, it does to all of a store.
+        indices = [index for members in cuts for indices in members for index in indices]
+        few = FeatureStore.write(Path(folder) / "probe.arrow", [[features[index]] for index in indices], prepared.task.head)
         began = time.perf_counter()
-        losses.append(model.accumulate(batches, denominator).item())
-        model.update(0.0, None).item()
-        rates.append(sum(batch.num_tokens for batch in batches) / (time.perf_counter() - began))
+        facts = model.begin(few, passes=passes, folder=Path(folder))
+        beginning = (time.perf_counter() - began) / float(few.lengths.sum()) if facts else 0.0
+        places = iter(range(len(few)))
+        for members in cuts:
+            chosen = [[few[next(places)] for _ in indices] for indices in members]
+            batches = [model.collate(micro_batch) for micro_batch in chosen]
+            denominator = float(sum(features.weights[index] for indices in members for index in indices)) or 1.0
+            began = time.perf_counter()
+            losses.append(model.accumulate(batches, denominator).item())
+            model.update(0.0, None).item()
+            rates.append(
+                sum(features.lengths[index] for indices in members for index in indices) / (time.perf_counter() - began)
+            )
     # The first step also warms up; of three the median is another one.
-    return _Probed(float(np.median(rates)), _evaluation_rate(model, prepared), float(np.mean(losses)))
+    return _Probed(float(np.median(rates)), beginning, _evaluation_rate(model, prepared), float(np.mean(losses)))
 
 
 def _evaluation_rate(model: Model, prepared: Prepared) -> float:

@@ -55,6 +55,8 @@ class Progress:
             self._started = dict(data)
             rows, steps = plural(data["rows"], "row"), plural(data["total_steps"], "step")
             self._say(f"{rows}, {_epochs(data['epochs'])}, {steps}")
+            if "frozen_layers" in data:
+                self._say(f"frozen layers: {data['frozen_layers']}")
         elif event.kind == "resumed":
             self._say(f"going on from step {count(event.step)} ({data['folder']})")
         elif event.kind == "progress":

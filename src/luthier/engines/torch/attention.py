@@ -9,7 +9,7 @@ one, ten times slower. A row is laid out in order of length, so that a group is 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 NAME = "luthier_packed"
-_BLOCK = 16
+BLOCK = 16
 _HARMLESS = frozenset({"segments", "position_ids", "use_cache", "cache_position", "output_attentions", "output_hidden_states"})
 
 
@@ -32,6 +32,7 @@ class Group:
         start, stop: its tokens.
         rows, longest: n and L, the longest length in whole blocks.
         places: int64 [tokens], where each token stands in [n * L]; None without padding.
+        tokens: int64 [n * L], which token stands where; the first one at padding, too. None without padding.
         mask: bool [n, 1, 1, L], True at tokens; None without padding.
     """
 
@@ -40,6 +41,7 @@ class Group:
     rows: int
     longest: int
     places: Tensor | None
+    tokens: Tensor | None
     mask: Tensor | None
 
 
@@ -62,20 +64,17 @@ class Segments:
     positions: Tensor
     longest: int
 
-    def to(self, device: torch.device) -> Segments:
-        """Return the segments on ``device``."""
+    def each(self, change: Callable[[Tensor], Tensor]) -> Segments:
+        """Return the segments with every tensor changed."""
+
+        def changed(value: Tensor | None) -> Tensor | None:
+            return None if value is None else change(value)
+
         groups = tuple(
-            replace(
-                group,
-                places=None if group.places is None else group.places.to(device, non_blocking=True),
-                mask=None if group.mask is None else group.mask.to(device, non_blocking=True),
-            )
+            replace(group, places=changed(group.places), tokens=changed(group.tokens), mask=changed(group.mask))
             for group in self.groups
         )
-        firsts, bounds, positions = (
-            places.to(device, non_blocking=True) for places in (self.firsts, self.bounds, self.positions)
-        )
-        return Segments(groups, firsts, bounds, positions, self.longest)
+        return Segments(groups, change(self.firsts), change(self.bounds), change(self.positions), self.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,9 @@ class PairSegments:
     targets: Segments
     seen: Segments
 
-    def to(self, device: torch.device) -> PairSegments:
-        """Return the segments on ``device``."""
-        return PairSegments(self.sources.to(device), self.targets.to(device), self.seen.to(device))
+    def each(self, change: Callable[[Tensor], Tensor]) -> PairSegments:
+        """Return the segments with every tensor changed."""
+        return PairSegments(self.sources.each(change), self.targets.each(change), self.seen.each(change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ class Pattern:
 
 def num_blocks(length: int) -> int:
     """Return how many blocks of 16 tokens a sequence fills."""
-    return -(-length // _BLOCK)
+    return -(-length // BLOCK)
 
 
 def segments_of(lengths: Sequence[int], keys: Sequence[Hashable] | None = None) -> Segments:
@@ -138,7 +137,7 @@ def segments_of(lengths: Sequence[int], keys: Sequence[Hashable] | None = None) 
     start = 0
     for _, members in groupby(zip(chosen, lengths, strict=True), key=lambda pair: pair[0]):
         grouped = [length for _, length in members]
-        groups.append(_group(start, grouped, longest=num_blocks(max(grouped)) * _BLOCK))
+        groups.append(_group(start, grouped, longest=num_blocks(max(grouped)) * BLOCK))
         start = groups[-1].stop
     positions = torch.tensor(np.concatenate([np.arange(length) for length in lengths]))
     return Segments(tuple(groups), bounds[:-1].long(), bounds, positions, max(lengths))
@@ -153,10 +152,15 @@ def pair_segments_of(sources: Sequence[int], targets: Sequence[int]) -> PairSegm
 def _group(start: int, lengths: Sequence[int], *, longest: int) -> Group:
     tokens = sum(lengths)
     if tokens == longest * len(lengths):
-        return Group(start, start + tokens, len(lengths), longest, None, None)
+        return Group(start, start + tokens, len(lengths), longest, None, None, None)
     mask = np.arange(longest)[None, :] < np.asarray(lengths)[:, None]
-    places = torch.tensor(np.flatnonzero(mask.ravel()))
-    return Group(start, start + tokens, len(lengths), longest, places, torch.tensor(mask)[:, None, None, :])
+    places = np.flatnonzero(mask.ravel())
+    standing = np.zeros(mask.size, dtype=np.int64)
+    standing[places] = np.arange(tokens)
+    return Group(
+        start, start + tokens, len(lengths), longest, torch.tensor(places), torch.tensor(standing),
+        torch.tensor(mask)[:, None, None, :],
+    )  # fmt: skip
 
 
 def register() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.engines.torch.attention import Group, Pattern
+from luthier.engines.torch.attention import BLOCK, Group, Pattern
 from luthier.engines.torch.dropout import MaskSource, masked
 
 _CACHED = 1 << 18
@@ -75,7 +75,7 @@ class PackedProducts(torch.autograd.Function):
         for group, seen in pattern.groups():
             source = MaskSource(pattern.dropout, next(seeds)) if pattern.dropout else None
             queries, keys, values = _heads(q, group) * pattern.scale, _heads(k, seen), _heads(v, seen)
-            given = _heads(gradient, group)
+            given = _heads(gradient, group, clear=True)
             given = given * source.scale if source else given
             several = group.longest > _step(pattern, group, seen)
             by_keys, by_values = (
@@ -117,10 +117,11 @@ def _keeps(group: Group, seen: Group) -> bool:
 
 
 def _probabilities(queries: Tensor, keys: Tensor, tile: Tile) -> Tensor:
-    scores = torch.bmm(queries[tile.part, tile.rows], keys[tile.part, tile.columns].transpose(1, 2)).float()
+    # Softmax computes in float32 whatever it is given.
+    scores = torch.bmm(queries[tile.part, tile.rows], keys[tile.part, tile.columns].transpose(1, 2))
     if tile.bias is not None:
         scores[..., scores.shape[-1] - tile.bias.shape[-1] :].add_(tile.bias)
-    return torch.softmax(scores, -1).to(queries.dtype)
+    return torch.softmax(scores, -1)
 
 
 def _step(pattern: Pattern, group: Group, seen: Group) -> int:
@@ -167,19 +168,21 @@ def _causal_bias(rows: slice, left: int, window: int | None) -> Tensor:
 
 
 def _padding_bias(seen: Group, batch: int) -> Tensor | None:
-    """Return [B, 1, L']."""
+    """Return [B, 1, 16]: sequences of a group fill equally many blocks, so that padding stands in the last one alone."""
     if seen.mask is None:
         return None
-    bias = torch.zeros(seen.mask.shape).masked_fill_(~seen.mask, -torch.inf)
-    return bias.expand(-1, batch // seen.rows, -1, -1).reshape(batch, 1, seen.longest)
+    last = seen.mask[..., -BLOCK:]
+    bias = torch.zeros(last.shape).masked_fill_(~last, -torch.inf)
+    return bias.expand(-1, batch // seen.rows, -1, -1).reshape(batch, 1, BLOCK)
 
 
-def _heads(states: Tensor, group: Group) -> Tensor:
-    """[T, N, D] to [B, L, D], zero at padding."""
+def _heads(states: Tensor, group: Group, *, clear: bool = False) -> Tensor:
+    """[T, N, D] to [B, L, D]; at padding zero if ``clear``, else some token's."""
     rows = states[group.start : group.stop]
-    if group.places is not None:
-        padded = rows.new_zeros(group.rows * group.longest, *rows.shape[1:])
-        rows = padded.index_copy_(0, group.places, rows)
+    if group.tokens is not None:
+        rows = rows.index_select(0, group.tokens)
+        if clear and group.mask is not None:
+            rows[~group.mask.view(-1)] = 0
     return rows.reshape(group.rows, group.longest, *rows.shape[1:]).transpose(1, 2).flatten(0, 1)
 
 

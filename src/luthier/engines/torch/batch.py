@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,21 +48,23 @@ class Piece:
 
     def to(self, device: torch.device) -> Piece:
         """Return the piece on ``device``."""
-        if device.type == "cpu":
-            return self
+        return self if device.type == "cpu" else self.each(lambda value: value.to(device, non_blocking=True))
 
-        def move(value: Tensor | None) -> Any:
-            return None if value is None else value.to(device, non_blocking=True)
+    def each(self, change: Callable[[Tensor], Tensor]) -> Piece:
+        """Return the piece with every tensor changed: moved, or pinned so that it can move while something runs."""
+
+        def changed(value: Tensor | None) -> Any:
+            return None if value is None else change(value)
 
         return replace(
             self,
-            inputs={name: move(value) for name, value in self.inputs.items()},
-            segments=self.segments.to(device) if self.segments else None,
-            valid=move(self.valid),
-            sequences=move(self.sequences),
-            labels=move(self.labels),
-            weights=move(self.weights),
-            states=move(self.states),
+            inputs={name: change(value) for name, value in self.inputs.items()},
+            segments=self.segments.each(change) if self.segments else None,
+            valid=changed(self.valid),
+            sequences=change(self.sequences),
+            labels=changed(self.labels),
+            weights=change(self.weights),
+            states=changed(self.states),
         )
 
 

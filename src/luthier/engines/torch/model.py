@@ -14,7 +14,7 @@ from torch import Tensor
 
 from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import Batch, LazyScalar, TrainingSetup
-from luthier.engines.torch import adapters, methods, packing
+from luthier.engines.torch import adapters, gpu, methods, packing
 from luthier.engines.torch.adapters import Adapter
 from luthier.engines.torch.batch import Piece, TorchBatch, count_targets
 from luthier.engines.torch.buckets import Buckets
@@ -52,6 +52,7 @@ class TorchModel:
             packs = methods.packs(setup.method) if setup else loaded.adapter is None or loaded.adapter.virtual is None
             self._batching = packing.choose(self.network, head) if packs else Buckets(self.network, head)
         self.network.to(device)
+        self._fused = device.type == "cuda" and gpu.fuse_layers(self.network)
         self._seed = setup.seed if setup else 0
         self._optimizer: Optimizer | None = None
         self._step = 0
@@ -125,9 +126,10 @@ class TorchModel:
     def collate(self, features: Sequence[Feature]) -> TorchBatch:
         if self._adapter is not None and self._adapter.virtual is not None:
             self._adapter.virtual.check(features)
+        pieces = self._pieces(features)
         return TorchBatch(
             features=tuple(features),
-            pieces=tuple(self._pieces(features)),
+            pieces=tuple(map(gpu.pinned, pieces) if self._device.type == "cuda" else pieces),
             num_targets=count_targets(features, self._head),
             num_tokens=sum(num_tokens(self._head, feature.arrays) for feature in features),
         )
@@ -302,6 +304,8 @@ class TorchModel:
             "trainable_parameters": sum(p.numel() for p in self._trained().values()),
             "head": loaded.head,
         }
+        if self._fused:
+            facts["fused_layers"] = "liger-kernel"
         if self._adapter is not None:
             facts["adapter"] = self._adapter.described
         if loaded.bits is not None:
