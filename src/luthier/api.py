@@ -124,7 +124,7 @@ class _Context:
 def _run(assembly: Assembly, folder: RunFolder, observer: Observer, *, resume: Checkpoint | None) -> Run:
     observer.stage("reading the data")
     try:
-        prepared = assembly.prepare(folder.start_work(), new_model=folder.new_model)
+        prepared = assembly.prepare(folder.start_work(), new_model=folder.new_model, say=observer.stage)
         context = _Context(assembly, folder, observer, prepared)
         write_ledger(folder.path / "ledger.parquet", prepared.entries)
         notes = [*prepared.notes, *([] if "validation" in prepared.splits else [NO_VALIDATION])]
@@ -253,7 +253,7 @@ def check(
     assembly = assemble(resolved)
     observer = observer or Observer()
     with tempfile.TemporaryDirectory(prefix="luthier-") as folder:
-        prepared = assembly.prepare(Path(folder))
+        prepared = assembly.prepare(Path(folder), say=observer.stage)
         splits = summarize_splits(prepared.entries)
         notes = [*prepared.notes, *([] if "validation" in prepared.splits else [NO_VALIDATION])]
         observer.data(splits, prepared.findings, notes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +16,7 @@ import numpy as np
 from luthier.config import RunConfig, option_problems
 from luthier.data.features import FeatureStore
 from luthier.data.preparation import Prepared, encode, prepare
+from luthier.data.prepared_cache import PreparedCache, prepared_key, source_digests
 from luthier.data.readers import READERS
 from luthier.data.sources import Source, open_source
 from luthier.engines import ENGINES
@@ -25,6 +28,7 @@ from luthier.loggers import LOGGERS
 from luthier.model_source import ModelSource, model_config, model_limit, resolve_model
 from luthier.new_model import NewModel, UnmadeTokenizer, check_new, texts_of
 from luthier.registry import Registry
+from luthier.samples import cache_folder
 from luthier.schedule import SCHEDULES
 from luthier.tasks import TASKS
 from luthier.tasks.task import Task
@@ -64,15 +68,52 @@ class Assembly:
         return self._tokenizer
 
     def prepare(
-        self, folder: Path, *, new_model: Path | None = None, progress: Callable[[int], None] | None = None
+        self,
+        folder: Path,
+        *,
+        new_model: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> Prepared:
-        """Read, check, split and encode the data into ``folder``.
+        """Read, check, split and encode the data into ``folder``, or take all that from the cache.
 
         Args:
             folder: takes rows and features.
             new_model: where a new model is made, or was made before this run was interrupted; default: in ``folder``.
             progress: hears of rows that are encoded.
+            say: hears of the cache.
         """
+        # A new model's tokenizer comes from the data, so there is nothing yet by which its features could be known.
+        digests = None if self.is_new else source_digests(self.sources)
+        if digests is None:
+            return self._prepare(folder, new_model or folder / "new_model", progress)
+        cache, key = PreparedCache(cache_folder() / "prepared"), self._prepared_key(digests)
+        kept = cache.read(key, self.task, say=say)
+        if kept is not None:
+            say("data as prepared before (cache)")
+            return kept
+        prepared = self._prepare(folder, folder, progress)
+        if prepared.digests == digests:  # else a file has changed since it was looked at
+            try:
+                cache.keep(key, prepared, folder)
+            except OSError as error:
+                prepared.notes.append(f"the prepared data cannot be kept in the cache ({error.strerror or error}).")
+        return prepared
+
+    def _prepared_key(self, digests: Mapping[str, str]) -> str:
+        data = self.config.data
+        return prepared_key(
+            self.task,
+            self.sources,
+            digests=digests,
+            tokenizer=self.tokenizer.digest(),
+            columns=data.columns,
+            validation=data.share,
+            max_rejected=data.max_rejected,
+            versions=versions(),
+        )
+
+    def _prepare(self, folder: Path, new_model: Path, progress: Callable[[int], None] | None) -> Prepared:
         data = self.config.data
         prepared = prepare(
             self.task,
@@ -83,7 +124,7 @@ class Assembly:
             folder=folder,
         )
         if self.new_model is not None:
-            self._make_model(self.new_model, prepared, new_model or folder / "new_model")
+            self._make_model(self.new_model, prepared, new_model)
         encode(prepared, self.tokenizer, folder, progress=progress)
         return prepared
 
@@ -113,9 +154,10 @@ class Assembly:
             gradient_checkpointing=train.gradient_checkpointing is True,
             used_ids=_used_ids(features),
         )
-        return self.engine.load(
-            self.source.folder, prepared.task.head, device=self.config.device, precision=train.precision, setup=setup
-        )
+        with _quick_imports():
+            return self.engine.load(
+                self.source.folder, prepared.task.head, device=self.config.device, precision=train.precision, setup=setup
+            )
 
     @property
     def is_new(self) -> bool:
@@ -164,6 +206,21 @@ def _used_ids(features: FeatureStore | None) -> np.ndarray | None:
     return features.used_ids if features is not None else None
 
 
+@contextmanager
+def _quick_imports() -> Iterator[None]:
+    """Pause the collector of cyclic garbage: imports make half a million objects that stay, and it would look at all of
+    them again and again, for a fifth of the time of importing torch and transformers.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_quick_imports()
 def assemble(config: RunConfig) -> Assembly:
     """Resolve every name of a config and check every option.
 

@@ -7,6 +7,9 @@ the model's own tokenizer does (the pattern is read off two probe encodings, so 
 from __future__ import annotations
 
 import functools
+import hashlib
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,8 @@ from luthier.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from luthier.chat import ChatTemplate
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".npz", ".ot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class HubTokenizer:
         from transformers import AutoTokenizer
         from transformers.utils import logging
 
-        self._folder = folder
+        self._folder, self._languages = folder, languages
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # it warns of kinds of models that it does not know, and needs none for a tokenizer
         try:
@@ -236,7 +241,8 @@ class HubTokenizer:
         if not texts:
             return []
         if self._hub.is_fast:
-            encodings = self._hub.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+            # The fast one leaves out offsets; the ids are the same.
+            encodings = self._hub.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
             return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
         given = {"text_target": list(texts)} if target else {"text": list(texts)}
         return [np.asarray(ids, dtype=np.int32) for ids in self._hub(**given, add_special_tokens=False)["input_ids"]]
@@ -292,7 +298,8 @@ class HubTokenizer:
         encodings = self._hub.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         result = []
         for encoding in encodings:
-            offsets = np.asarray(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+            # Three times as fast as asarray on pairs.
+            offsets = np.fromiter(itertools.chain.from_iterable(encoding.offsets), dtype=np.int32).reshape(-1, 2)
             result.append(Tokens(np.asarray(encoding.ids, dtype=np.int32), offsets[:, 0], offsets[:, 1]))
         return result
 
@@ -311,8 +318,6 @@ class HubTokenizer:
     def _word_backend(self) -> Any:
         """Return the backend; byte-level ones get the blank before a word that they would see in running text."""
         if self._words is None:
-            import json
-
             from tokenizers import Tokenizer as Backend
 
             spec = json.loads(self._hub.backend_tokenizer.to_str())
@@ -356,6 +361,19 @@ class HubTokenizer:
 
     def save(self, folder: Path) -> None:
         self._hub.save_pretrained(str(folder))
+
+    def digest(self) -> str:
+        """Return a digest of all that decides its tokens: the folder's files but for weights, the languages, the limit.
+
+        Which files a tokenizer reads depends on its kind, so all of them count.
+        """
+        total = hashlib.sha256(json.dumps([type(self._hub).__name__, self._languages, self.limit]).encode())
+        for path in sorted([*self._folder.iterdir(), *(self._folder / "additional_chat_templates").glob("*")]):
+            if path.is_file() and path.suffix not in _WEIGHTS:
+                with path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                total.update(f"{path.relative_to(self._folder)}\0{digest}\0".encode())
+        return total.hexdigest()
 
 
 def _language_codes(hub: Any) -> list[str]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from luthier.report import Finding
 
 _MAX_PLACES = 5
 
 
-class DataChecks:
-    """Sees every sound row once and keeps 16 bytes of it, never its text.
+def marks_of(given: str, gold: str) -> tuple[bytes, bytes]:
+    """Return 16 bytes each of what goes in and of what should come out.
 
     Inputs are the same when they agree but for white space and case.
     """
+    return _hash(" ".join(given.split()).casefold()), _hash(gold)
+
+
+class DataChecks:
+    """Sees every sound row once, by its marks alone (see ``marks_of``), never its text."""
 
     def __init__(self) -> None:
         self._first: dict[str, dict[bytes, bytes]] = {}
@@ -22,9 +27,9 @@ class DataChecks:
         self._counts: dict[str, int] = {}
         self._places: dict[str, list[str]] = {}
 
-    def add(self, split: str, place: str, given: str, gold: str) -> None:
-        """Look at one row: its split, its file and line, what goes in, and what should come out."""
-        key, answer = _hash(" ".join(given.split()).casefold()), _hash(gold)
+    def add(self, split: str, place: Callable[[], str], marks: tuple[bytes, bytes]) -> None:
+        """Look at one row: its split, what tells its file and line, and its marks."""
+        key, answer = marks
         rows = self._first.setdefault(split, {})
         if key in rows:
             if rows[key] == answer:
@@ -37,11 +42,11 @@ class DataChecks:
             if other != split and key in seen:
                 self._note(f"{split}: rows whose text also stands in {other}", place)
 
-    def _note(self, title: str, place: str) -> None:
+    def _note(self, title: str, place: Callable[[], str]) -> None:
         self._counts[title] = self._counts.get(title, 0) + 1
         places = self._places.setdefault(title, [])
         if len(places) < _MAX_PLACES:
-            places.append(place)
+            places.append(place())
 
     def findings(self) -> list[Finding]:
         """Return what was found, most first."""

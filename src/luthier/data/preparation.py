@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from luthier.data.checks import DataChecks
+from luthier.data.checks import DataChecks, marks_of
 from luthier.data.columns import apply_columns, map_columns
 from luthier.data.features import Feature, FeatureStore
 from luthier.data.ledger import Entry
@@ -40,6 +41,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def place(self, position: int) -> tuple[str, int]:
+        """Return file and line of a row."""
+        return self.store.place(int(self.index[position]))
 
     def row(self, position: int) -> Row:
         row: Row = self.store[int(self.index[position])]
@@ -82,6 +87,8 @@ class _Read:
     store: RowStore
     keys: list[str]
     strata: list[str]
+    marks: list[tuple[bytes, bytes]]
+    """Of each row, for the checks."""
     left_out: list[Entry]
     """Rows that were rejected, or skipped by cleaning."""
 
@@ -131,7 +138,7 @@ def prepare(
     Raises:
         InputError: a damaged file, too many bad rows, an empty split, nothing to learn.
     """
-    checks = DataChecks()
+    marks: dict[str, list[tuple[bytes, bytes]]] = {}
     prepared = Prepared(task, {}, [], [], [])
     for name, source in sources.items():
         # Text of another kind has columns of its own.
@@ -140,6 +147,7 @@ def prepare(
         prepared.entries += read.left_out
         prepared.digests[name] = source.digest()
         prepared.notes += source.notes
+        marks[str(read.store.path)] = read.marks
         whole = np.arange(len(read.store))
         if name == "train" and validation is not None and "validation" not in sources:
             held = split_by_share(read.keys, read.strata, validation)
@@ -154,14 +162,25 @@ def prepare(
             prepared.splits["validation"] = Split("validation", task, read.store, whole[held])
         else:
             prepared.splits[name] = Split(name, task, read.store, whole)
-    for split in prepared.splits.values():
-        for position in range(len(split)):
-            row = split.row(position)
-            checks.add(split.name, f"{row.file}:{row.line}", *task.identity(task.parse(row)))
-    prepared.findings = checks.findings()
+    prepared.findings = _findings(prepared.splits.values(), marks)
     if "train" in prepared.splits:
         fit_task(prepared)
     return prepared
+
+
+def _findings(splits: Iterable[Split], marks: Mapping[str, Sequence[tuple[bytes, bytes]]]) -> list[Finding]:
+    """Check all rows; ``marks`` by the path of their store."""
+    checks = DataChecks()
+    for split in splits:
+        of_store = marks[str(split.store.path)]
+        for row in split.index.tolist():
+            checks.add(split.name, partial(_place, split.store, row), of_store[row])
+    return checks.findings()
+
+
+def _place(store: RowStore, row: int) -> str:
+    file, line = store.place(row)
+    return f"{file}:{line}"
 
 
 def fit_task(prepared: Prepared) -> None:
@@ -179,6 +198,7 @@ def _read(
 ) -> _Read:
     keys: list[str] = []
     strata: list[str] = []
+    marks: list[tuple[bytes, bytes]] = []
     errors: list[RowError] = []
     cleaned: list[Entry] = []
     # What is held out is scored as it is.
@@ -201,7 +221,9 @@ def _read(
             if task.gold(example) is None:
                 errors.append(row.error(task.without_gold or f"there is no value for {_gold_columns(task)}"))
                 continue
-            keys.append(row.document if row.document is not None else task.identity(example)[0])
+            given, answer = task.identity(example)
+            keys.append(row.document if row.document is not None else given)
+            marks.append(marks_of(given, answer))
             strata.append(task.stratum(example))
             yield row
 
@@ -210,7 +232,7 @@ def _read(
     if not len(store):
         what = f"cleaning left none of {len(cleaned)} rows" if cleaned else "there is no row"
         raise InputError(what, where=f"data.{name} ({', '.join(source.files)})")
-    return _Read(store, keys, strata, [*cleaned, *(_rejected(error, name) for error in errors)])
+    return _Read(store, keys, strata, marks, [*cleaned, *(_rejected(error, name) for error in errors)])
 
 
 def _gold_columns(task: Task[Any]) -> str:
@@ -259,8 +281,8 @@ def _encoded(
     for window in windows(split.examples()):
         for example, (features, refusal) in zip(window, _encoded_window(split.task, window, tokenizer), strict=True):
             remarks.append(refusal or getattr(example, "remark", ""))
-            targets = sum(objective.targets(feature.arrays["labels"])[1] for feature in features)
-            yield features if targets or split.name != "train" else []
+            useful = split.name != "train" or any(objective.targets(feature.arrays["labels"])[1] for feature in features)
+            yield features if useful else []
         if progress is not None:
             progress(len(window))
 
@@ -282,12 +304,12 @@ def _entries(split: Split, features: FeatureStore, remarks: Sequence[str]) -> It
     counts = zip(summed(features.lengths), summed(features.num_targets), summed(features.cut), strict=True)
     present = np.bincount(features.groups, minlength=len(split)) > 0
     for position, (tokens, targets, cut) in enumerate(counts):
-        row = split.row(position)
+        file, line = split.place(position)
         if not present[position]:
             reason = "; ".join(part for part in (NOTHING_TO_LEARN, remarks[position]) if part)
-            yield Entry(row.file, row.line, split.name, split.task.without_targets, reason)
+            yield Entry(file, line, split.name, split.task.without_targets, reason)
         elif cut:
             reason = "; ".join(part for part in (remarks[position], "longer than max_tokens") if part)
-            yield Entry(row.file, row.line, split.name, "truncated", reason, tokens, targets, cut)
+            yield Entry(file, line, split.name, "truncated", reason, tokens, targets, cut)
         else:
-            yield Entry(row.file, row.line, split.name, "used", remarks[position], tokens, targets)
+            yield Entry(file, line, split.name, "used", remarks[position], tokens, targets)

@@ -28,6 +28,10 @@ class Source(Protocol):
     def notes(self) -> Sequence[str]:
         """What a person should know, after the rows were read."""
 
+    @property
+    def origin(self) -> Any:
+        """What decides the rows beside the content, as JSON; None where no digest stands for the rows exactly."""
+
     def rows(self) -> Iterator[Row | RowError]: ...
 
     def digest(self) -> str:
@@ -121,6 +125,11 @@ class Files:
     def notes(self) -> Sequence[str]:
         return list(dict.fromkeys(note for file in self._files for note in file.notes))
 
+    @property
+    def origin(self) -> Any:
+        format = None if self._format is None else [self._format.name, dict(self._format.options)]
+        return [[[(file.name, file.encoding) for file in part] for part in self._parts], format]
+
     def rows(self) -> Iterator[Row | RowError]:
         for file, *target in self._parts:
             if target:
@@ -130,11 +139,16 @@ class Files:
             yield from READERS.get(choice.name)(file, **choice.options)
 
     def digest(self) -> str:
+        digests = [self._digest_of(file) for file in self._files]
+        # Of several files each counts alone: a line that moves from one to the next changes the rows.
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    @staticmethod
+    def _digest_of(file: DataFile) -> str:
         total = hashlib.sha256()
-        for file in self._files:
-            with file.open() as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    total.update(block)
+        with file.open() as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                total.update(block)
         return total.hexdigest()
 
 
@@ -145,6 +159,8 @@ class PythonRows:
         self._rows = rows
         self.files: Sequence[str] = ["<rows>"]
         self.notes: Sequence[str] = []
+        # They may hold anything, and a digest of that is either slow or not exact.
+        self.origin: Any = None
 
     def rows(self) -> Iterator[Row | RowError]:
         for number, values in enumerate(self._rows, 1):
@@ -175,6 +191,7 @@ class HubRows:
         self._data: Any = None
         self.files: Sequence[str] = [spec]
         self.notes: Sequence[str] = []
+        self.origin: Any = spec
 
     def _load(self) -> Any:
         if self._data is None:

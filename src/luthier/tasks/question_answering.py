@@ -143,12 +143,12 @@ class QuestionAnswering(Task[QuestionExample]):
         limit = self.limit(tokenizer)
         contexts = list(dict.fromkeys(example.context for example in examples))
         tokens = dict(zip(contexts, tokenizer.tokenize(contexts), strict=True))
-        questions = tokenizer.tokenize([example.question for example in examples])
+        questions = tokenizer.ids_of([example.question for example in examples])
         encoded = []
         for example, question in zip(examples, questions, strict=True):
             context = tokens[example.context]
             room = limit - tokenizer.num_special(pair=True)
-            asked = question.ids[: room // 2]
+            asked = question[: room // 2]
             windows = self._windows(room - len(asked), len(context))
             features = [_window(asked, context, window, tokenizer) for window in windows]
             if gold:

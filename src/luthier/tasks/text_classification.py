@@ -170,12 +170,12 @@ class TextClassification(Task[TextExample]):
 
     def encode(self, examples: Sequence[TextExample], tokenizer: Tokenizer, *, gold: bool) -> list[list[Feature]]:
         limit = self.limit(tokenizer)
-        firsts = tokenizer.tokenize([example.text for example in examples])
+        firsts = tokenizer.ids_of([example.text for example in examples])
         paired = [index for index, example in enumerate(examples) if example.pair is not None]
-        seconds = dict(zip(paired, tokenizer.tokenize([examples[i].pair or "" for i in paired]), strict=True))
+        seconds = dict(zip(paired, tokenizer.ids_of([examples[i].pair or "" for i in paired]), strict=True))
         encoded = []
         for index, example in enumerate(examples):
-            first, second = firsts[index].ids, seconds[index].ids if index in seconds else None
+            first, second = firsts[index], seconds.get(index)
             room = limit - tokenizer.num_special(pair=second is not None)
             keep_first, keep_second = _longest_first(len(first), 0 if second is None else len(second), room)
             cut = len(first) - keep_first + (0 if second is None else len(second) - keep_second)

@@ -43,7 +43,8 @@ def join_words(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
     places: list[tuple[int, int]] = []
     position = 0
     for word in words:
-        if parts and not (_CJK.match(parts[-1][-1]) and _CJK.match(word[0])):
+        # Nothing below U+3000 is Chinese or Japanese: most words are done with one comparison.
+        if parts and (word[0] < "\u3000" or not (_CJK.match(parts[-1][-1]) and _CJK.match(word[0]))):
             parts.append(" ")
             position += 1
         parts.append(word)
