@@ -58,6 +58,7 @@ need-bench-data:
 
 bench: need-bench-data $(STAMP)
 	"$(BIN)/python" -m benchmarks.bench
+	"$(BIN)/python" -m benchmarks.whole_runs
 
 parity: need-bench-data $(STAMP)
 	"$(BIN)/python" -m benchmarks.parity
