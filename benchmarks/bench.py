@@ -31,7 +31,7 @@ from benchmarks.results import flops_peak, quartiles, table, write
 from benchmarks.stock import Steps, planned, stock_model, trainer
 from benchmarks.workloads import Workload, prepared, tune_stock, workloads
 from luthier.checkpoints import Checkpoints
-from luthier.heads import writes
+from luthier.heads import Seq2SeqHead, writes
 from luthier.training import fit
 from luthier.units import Duration
 
@@ -141,20 +141,26 @@ def measure(workload: Workload, scratch: Path, *, steps: int) -> list[list[str]]
 def operations(side: LuthierSide) -> float:
     """Return the operations a useful token needs: 6 a weight of a trained matrix, 4 of one that passes gradients on.
 
-    Of the vocabulary layer by the share of tokens that have a target. Attention is left out.
+    Of an encoder-decoder each side by its share of the tokens, of the vocabulary layer by the share of tokens that
+    have a target. Attention's own products are left out.
     """
     from luthier.engines.torch import structure
 
-    network = side.model.network
-    matrices = [
-        weight for module in structure.products(network).values() for weight in module.parameters() if weight.dim() == 2
-    ]
-    total = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in matrices)
+    network, features = side.model.network, side.features
+    targets = float(features.num_targets.sum() / features.lengths.sum())
+    pairs = isinstance(side.data.task.head, Seq2SeqHead)
+    total = 0.0
+    for name, module in structure.products(network).items():
+        of_source = ".encoder." in name or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj"))
+        share = (1 - targets if of_source else targets) if pairs else 1.0
+        total += share * sum(_operations(weight) for weight in module.parameters() if weight.dim() == 2)
     if writes(side.data.task.head):
-        weight = network.get_output_embeddings().weight
-        share = float(side.features.num_targets.sum() / side.features.lengths.sum())
-        total += (6 if weight.requires_grad else 4) * weight.numel() * share
-    return float(total)
+        total += targets * _operations(network.get_output_embeddings().weight)
+    return total
+
+
+def _operations(weight: torch.Tensor) -> int:
+    return (6 if weight.requires_grad else 4) * weight.numel()
 
 
 def peak_memory(workload: str, side: str, steps: int) -> float:

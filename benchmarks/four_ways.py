@@ -12,12 +12,12 @@ import json
 import os
 import re
 import resource
-import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.results import table, write
@@ -31,38 +31,49 @@ PACKAGES = {"torch": ("torch",), "tensorflow": ("tensorflow", "keras", "keras_hu
 METRICS = ("f1", "exact_match", "no_answer_accuracy")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Way:
     """What one way gave.
 
     Attributes:
-        scores: of the test split; empty where ``missing`` says why there are none.
-        seconds: of the whole process: processor time, which other work on the machine does not lengthen as it does the
+        runs: the scores of the test split, by metric, of one run a seed; none where ``missing`` says why.
+        seconds: of each run's process: processor time, which other work on the machine does not lengthen as it does the
             other one, wall time.
     """
 
     name: str
     lines: int
-    scores: dict[str, tuple[float, str]]
-    seconds: tuple[float, float] = (0.0, 0.0)
+    runs: list[dict[str, float]] = field(default_factory=list)
+    seconds: list[tuple[float, float]] = field(default_factory=list)
     missing: str = ""
 
+    def score(self, metric: str) -> str:
+        """Return the mean over the seeds, and the range."""
+        values = [run[metric] for run in self.runs]
+        spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.3f}{spread}"
 
-def by_engine(engine: str, output: Path, *overrides: str) -> Way:
-    """Run the config with one engine."""
-    name, lines = f"engine: {engine}", code_lines(CONFIG)
+    def time(self, place: int) -> str:
+        """Return the mean processor (0) or wall (1) seconds of a run."""
+        return f"{statistics.mean(pair[place] for pair in self.seconds):.0f}"
+
+
+def run_engine(way: Way, engine: str, output: Path, *overrides: str) -> None:
+    """Run the config with one engine, and note what came of it."""
     lacking = [package for package in PACKAGES[engine] if importlib.util.find_spec(package) is None]
     if lacking:
-        return Way(name, lines, {}, missing=f'{", ".join(lacking)} not installed here: pip install "luthier[{engine}]"')
+        way.missing = f'{", ".join(lacking)} not installed here: pip install "luthier[{engine}]"'
+        return
     command = [sys.executable, "-m", "luthier", "train", str(CONFIG), f"engine={engine}", f"output={output}", *overrides]
     done, seconds = timed(command)
+    if done.returncode == 2:
+        way.missing = done.stderr.strip().splitlines()[-1]
+        return
     if done.returncode != 0:
-        if done.returncode == 2:
-            return Way(name, lines, {}, missing=done.stderr.strip().splitlines()[-1])
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
     test = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["test"]
-    scores = {key: (test[key]["value"], f"{test[key]['low']:.3f} to {test[key]['high']:.3f}") for key in METRICS}
-    return Way(name, lines, scores, seconds)
+    way.runs.append({key: test[key]["value"] for key in METRICS})
+    way.seconds.append(seconds)
 
 
 def timed(command: list[str]) -> tuple[subprocess.CompletedProcess[str], tuple[float, float]]:
@@ -74,8 +85,8 @@ def timed(command: list[str]) -> tuple[subprocess.CompletedProcess[str], tuple[f
     return done, (used, time.perf_counter() - began)
 
 
-def by_script(run: Path, folder: Path) -> Way:
-    """Export the torch run as a script and run that."""
+def run_script(way: Way, run: Path, folder: Path) -> None:
+    """Export a torch run as a script, run that, and note what came of it."""
     subprocess.run(
         [sys.executable, "-m", "luthier", "export", str(run), "--to", "script", "--output", str(folder)],
         capture_output=True, check=True, cwd=ROOT,
@@ -84,7 +95,9 @@ def by_script(run: Path, folder: Path) -> Way:
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["test"]
-    return Way("the script", code_lines(folder / "train.py"), {key: (scores[key], "") for key in METRICS}, seconds)
+    way.lines = code_lines(folder / "train.py")
+    way.runs.append({key: scores[key] for key in METRICS})
+    way.seconds.append(seconds)
 
 
 def code_lines(path: Path) -> int:
@@ -109,8 +122,7 @@ def described(ways: list[Way]) -> str:
             rows.append([way.name, "not run", "", "", "", "", str(way.lines)])
             notes.append(f"- {way.name}: {way.missing}")
             continue
-        scores = [f"{value:.3f}" + (f" ({interval})" if interval else "") for value, interval in way.scores.values()]
-        rows.append([way.name, *scores, f"{way.seconds[0]:.0f}", f"{way.seconds[1]:.0f}", str(way.lines)])
+        rows.append([way.name, *map(way.score, METRICS), way.time(0), way.time(1), str(way.lines)])
     text = table(columns, rows)
     return text + ("\n\n" + "\n".join(notes) if notes else "")
 
@@ -125,26 +137,30 @@ def write_page(text: str) -> None:
 def main() -> None:
     """Run all ways and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="key=value of the config; then nothing is written but the table on stdout")
     options = parser.parse_args()
+    ways = {engine: Way(f"engine: {engine}", code_lines(CONFIG)) for engine in ENGINES}
+    script = Way("the script", 0)
     with tempfile.TemporaryDirectory(prefix="luthier-four-ways-") as scratch:
-        folder = Path(scratch)
-        ways = []
-        for engine in ENGINES:
-            ways.append(by_engine(engine, folder / engine / CONFIG.stem, *options.overrides))
-            print(ways[-1], flush=True)
-        if not ways[0].missing:
-            ways.append(by_script(folder / "torch" / CONFIG.stem, folder / "script"))
-            print(ways[-1], flush=True)
-        text = described(ways)
-        print(text)
-        if not options.overrides:
-            keep_script(folder / "script")
-            threads = os.environ.get("OMP_NUM_THREADS", "all")
-            how = f"MiniLM in float32, seed 0, {threads} threads a process; intervals are 95%, over the 85 test questions."
-            write("One description, four ways", "python -m benchmarks.four_ways", f"{how}\n\n{text}")
-            write_page(f"{how}\n\n{text}")
-        shutil.rmtree(folder / "script", ignore_errors=True)
+        for seed in range(options.seeds):
+            folder = Path(scratch) / str(seed)
+            for engine, way in ways.items():
+                if not way.missing:
+                    run_engine(way, engine, folder / engine / CONFIG.stem, f"train.seed={seed}", *options.overrides)
+                    print(seed, way, flush=True)
+            if not ways["torch"].missing:
+                run_script(script, folder / "torch" / CONFIG.stem, folder / "script")
+                print(seed, script, flush=True)
+                if seed == 0 and not options.overrides:
+                    keep_script(folder / "script")
+    text = described([*ways.values(), *([script] if script.runs else [])])
+    print(text)
+    if not options.overrides:
+        threads = os.environ.get("OMP_NUM_THREADS", "all")
+        how = f"MiniLM in float32, {threads} threads a process; 85 test questions; mean and range over {options.seeds} seeds."
+        write("One description, four ways", "python -m benchmarks.four_ways", f"{how}\n\n{text}")
+        write_page(f"{how}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,6 @@ _CHUNK_BYTES = 1 << 26
 """Of vocabulary logits that exist at once: more does not make the products faster."""
 
 Vocabulary = Callable[[Tensor], Tensor]
-LossesOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From states [n, H] and labels [n] to losses [n] and weights [n]."""
 
 
 def sequence_losses(head: Head, results: Tensor, piece: Piece, vocabulary: Vocabulary | None = None) -> tuple[Tensor, Tensor]:
@@ -118,22 +116,22 @@ def _of_tokens(
     places = ((labels[shift:] != IGNORED) & inside).nonzero()[:, 0]
     targets, owners = labels[places + shift], sequences[places]
 
-    def losses_of(chunk: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return _cross_entropy(objective, vocabulary(chunk).float(), labels)
-
+    if objective.weights is not None:
+        raise TypeError("the tokens of a vocabulary have no class weights")
     selected, rows = states.index_select(0, places), max(1, _CHUNK_BYTES // (4 * _width(vocabulary)))
     if torch.is_grad_enabled():
-        shares = piece.weights[owners]
-        losses, weights = _LossesWithGradient.apply(losses_of, rows, targets, shares, selected, *_trained(vocabulary))  # type: ignore[no-untyped-call]
+        losses = _LossesWithGradient.apply(  # type: ignore[no-untyped-call]
+            vocabulary, objective.label_smoothing, rows, targets, piece.weights[owners], selected, *_trained(vocabulary)
+        )
     else:
         chunks = zip(torch.split(selected, rows), torch.split(targets, rows), strict=True)
-        losses, weights = map(torch.cat, zip(*(losses_of(*chunk) for chunk in chunks), strict=True))
+        losses = torch.cat([_cross_entropy(objective, vocabulary(chunk).float(), labels)[0] for chunk, labels in chunks])
     count = len(piece.order)
-    return _by_sequence(losses, owners, count), _by_sequence(weights, owners, count)
+    return _by_sequence(losses, owners, count), _by_sequence(torch.ones_like(losses), owners, count)
 
 
 class _LossesWithGradient(torch.autograd.Function):
-    """Losses [n] and weights [n] of states [n, H], with the gradients computed at once, chunk by chunk.
+    """Losses [n] of states [n, H], with the gradients computed at once, chunk by chunk.
 
     So the logits are neither kept nor computed again. What comes back later can only scale these gradients: it
     must be the same multiple of ``shares`` [n] everywhere, as that of a weighted sum of the losses is.
@@ -141,23 +139,28 @@ class _LossesWithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, losses_of: LossesOf, rows: int, targets: Tensor, shares: Tensor, selected: Tensor, *trained: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, vocabulary: Vocabulary, smoothing: float, rows: int, targets: Tensor, shares: Tensor, selected: Tensor,
+        *trained: Tensor,
+    ) -> Tensor:  # fmt: skip
         # Results have their places beforehand: small tensors that stay would tear holes into freed memory.
-        by_selected, by_trained = torch.empty_like(selected), [torch.zeros_like(parameter) for parameter in trained]
-        all_losses, all_weights = (torch.empty(len(targets), device=targets.device) for _ in range(2))
+        by_selected = torch.empty_like(selected)
+        by_trained: list[Tensor] = []
+        all_losses = torch.empty(len(targets), device=targets.device)
         for start in range(0, len(targets), rows):
             chunk = slice(start, start + rows)
             with torch.enable_grad():
                 states = selected[chunk].detach().requires_grad_()
-                losses, all_weights[chunk] = losses_of(states, targets[chunk])
-                all_losses[chunk] = losses.detach()
-                by_selected[chunk], *others = torch.autograd.grad((losses * shares[chunk]).sum(), (states, *trained))
+                logits = vocabulary(states)
+            all_losses[chunk], by_logits = _smoothed_losses(logits.detach().float(), targets[chunk], shares[chunk], smoothing)
+            by_selected[chunk], *others = torch.autograd.grad(logits, (states, *trained), by_logits.to(logits.dtype))
+            if not start:
+                by_trained = others
+                continue
             for total, other in zip(by_trained, others, strict=True):
                 total += other
+        by_trained = by_trained or [torch.zeros_like(parameter) for parameter in trained]
         ctx.save_for_backward(shares, by_selected, *by_trained)
-        ctx.mark_non_differentiable(all_weights)
-        return all_losses, all_weights
+        return all_losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -167,7 +170,25 @@ class _LossesWithGradient(torch.autograd.Function):
         factor = factors.mean() if len(factors) else shares.sum()
         if not torch.allclose(factors, factor, rtol=1e-4):
             raise ValueError("a loss that is no weighted sum of the tokens' losses has no gradient here")
-        return None, None, None, None, *(gradient.mul_(factor) for gradient in computed)
+        return None, None, None, None, None, *(gradient.mul_(factor) for gradient in computed)
+
+
+def _smoothed_losses(logits: Tensor, targets: Tensor, shares: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy [n] of float32 logits [n, V], and the gradient [n, V] of its sum weighted by ``shares``.
+
+    Written out, because every pass over the logits counts: autograd takes three times as many.
+    """
+    highest, places = logits.max(1)
+    expected = logits.gather(1, targets[:, None])[:, 0]
+    mean = logits.mean(1) if smoothing else expected
+    gradient = torch.softmax(logits, 1)
+    # The logarithm of the sum, from the largest probability, which is never 0.
+    total = highest - gradient.gather(1, places[:, None])[:, 0].log()
+    losses = total - (1 - smoothing) * expected - smoothing * mean
+    if smoothing:
+        gradient -= smoothing / logits.shape[1]
+    gradient.scatter_add_(1, targets[:, None], torch.full_like(expected, smoothing - 1)[:, None])
+    return losses, gradient if bool((shares == 1).all()) else gradient.mul_(shares[:, None])
 
 
 def _trained(vocabulary: Vocabulary) -> list[Tensor]:

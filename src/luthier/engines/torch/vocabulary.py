@@ -33,6 +33,8 @@ class VocabularyLayer:
         self._scale = _scale_of(network, config)
         self._divisor = float(getattr(config, "logits_scaling", None) or 1.0)
         self._factor = float(getattr(config, "logit_scale", None) or 1.0)
+        bias = getattr(network, "final_logits_bias", None)
+        self._biased = bias is not None and bool(bias.any())  # most are all zeros, and adding them costs a pass
         self._cap = getattr(config, "final_logit_softcapping", None)
 
     def parameters(self) -> Iterator[Tensor]:
@@ -44,7 +46,7 @@ class VocabularyLayer:
         logits: Tensor = layer(states * self._scale if self._scale != 1.0 else states)
         logits = logits * (self._factor / self._divisor) if self._factor != self._divisor else logits
         bias = getattr(self._network, "final_logits_bias", None)
-        if bias is not None:
+        if bias is not None and self._biased:
             logits = logits + bias.reshape(-1).to(logits.device)
         return logits if self._cap is None else self._cap * torch.tanh(logits / self._cap)
 
