@@ -16,7 +16,7 @@ from luthier.config import RunConfig, load_config
 from luthier.data.batching import by_length
 from luthier.data.preparation import Split, encode, prepare
 from luthier.engines.engine import Model
-from luthier.errors import InputError
+from luthier.errors import InputError, did_you_mean
 from luthier.registry import Registry
 from luthier.runs import RunFolder
 from luthier.trained import TrainedModel, load
@@ -27,6 +27,8 @@ _MAX_TOKENS = 4096
 
 Exporter = Callable[[TrainedModel, Path], None]
 EXPORTERS = Registry("export format")
+SOURCES = Registry("export format", {"script": "luthier.interop.script:write_script"})
+"""Exports that hold no model, so that there is nothing to score: from a run's folder to a sentence about what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Export:
         rows: held-out rows on which it was scored; 0 where the run has none.
         difference: the largest difference of a row's loss from the run's own model, relative to it or to 1.
         losses: mean loss per target of the run's model and of the export.
+        note: what there is to say of an export that holds no model.
     """
 
     folder: Path
     rows: int
     difference: float
     losses: tuple[float, float]
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         before, after = self.losses
@@ -52,6 +56,7 @@ class Export:
             "rows": self.rows,
             "difference": self.difference,
             "loss": {"run": before, "export": after},
+            **({"note": self.note} if self.note else {}),
         }
 
 
@@ -61,30 +66,52 @@ def safetensors(trained: TrainedModel, folder: Path) -> None:
     trained.model.save_whole(folder)
 
 
+@EXPORTERS.register("fairseq")
+def fairseq(trained: TrainedModel, folder: Path) -> None:
+    """A checkpoint and dictionaries that fairseq 0.12.2 loads."""
+    from luthier.interop.fairseq.export import export_fairseq
+
+    export_fairseq(trained, folder)
+
+
+REOPENED = Registry("export format", {"fairseq": "luthier.interop.fairseq.export:reopened"})
+"""Of exports that are no model folder: from one, and an empty folder, to its model in the hub's form."""
+
+
 def export(run: str | Path, *, to: str, output: str | Path | None = None, device: str = "auto") -> Export:
     """Write a run's model in another form, load that, and hold it against the run's on the test rows.
 
     Args:
         run: a finished run's folder.
-        to: a name of EXPORTERS.
+        to: a name of EXPORTERS or SOURCES.
         output: a new folder; by default RUN/export/FORMAT.
 
     Raises:
         InputError: no such format, the output exists, this model cannot be exported so, or the export differs.
     """
-    exporter: Exporter = EXPORTERS.get(to)
+    if to not in EXPORTERS and to not in SOURCES:
+        raise InputError(f'no export format "{to}"', fix=did_you_mean(to, [*EXPORTERS, *SOURCES]))
     folder = RunFolder.existing(Path(run))
     target = Path(output).expanduser() if output else folder.path / "export" / to
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError("the output exists and is not empty", where=str(target), fix="Name another one with --output.")
-    trained = load(folder.path, device=device, precision="float32")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=target.parent) as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
-        exporter(trained, made)
-        _complete(trained, made)
-        result = _compare(trained, made, target, load_config(folder.path / "config.yaml"), device=device)
+        if to in SOURCES:
+            result = Export(target, 0, 0.0, (0.0, 0.0), note=SOURCES.get(to)(folder.path, made))
+        else:
+            trained = load(folder.path, device=device, precision="float32")
+            exporter: Exporter = EXPORTERS.get(to)
+            exporter(trained, made)
+            model = made
+            if to in REOPENED:
+                model = Path(scratch) / "model"
+                model.mkdir()
+                REOPENED.get(to)(made, model)
+            _complete(trained, model)
+            result = _compare(trained, model, target, load_config(folder.path / "config.yaml"), device=device)
         if target.exists():
             target.rmdir()
         made.rename(target)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from luthier.engines.engine import Choice
+from luthier.engines.torch.embeddings import UsedRows
 from luthier.engines.torch.quantized import bitsandbytes
 from luthier.errors import InputError, did_you_mean
 
@@ -21,7 +22,7 @@ def _decays(network: nn.Module) -> set[str]:
     """Return the names of the weights of matrices: no biases, no norms, no embeddings, told by the module's type."""
     names: set[str] = set()
     for prefix, module in network.named_modules():
-        if isinstance(module, nn.Embedding | nn.LayerNorm | nn.RMSNorm) or "norm" in type(module).__name__.lower():
+        if isinstance(module, nn.Embedding | UsedRows | nn.LayerNorm | nn.RMSNorm) or "norm" in type(module).__name__.lower():
             continue
         names |= {
             f"{prefix}.{name}" if prefix else name

@@ -1,0 +1,1 @@
+"""What other tools can take over: scripts, checkpoints of other toolkits."""
