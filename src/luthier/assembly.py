@@ -349,9 +349,13 @@ def open_sources(config: RunConfig) -> dict[str, Source]:
 
 
 def open_split(spec: Any, *, name: str, format: Choice | None = None, encoding: str | None = None) -> Source:
-    """Open one source; ``sample:NAME/SPLIT`` is fetched when it is not here yet."""
+    """Open one source; ``sample:NAME/SPLIT`` is fetched when it is not here yet, ``fairseq:data-bin`` has its own splits."""
     from luthier.samples import resolve_data
 
+    if isinstance(spec, str) and spec.startswith("fairseq:"):
+        from luthier.interop.fairseq.data_bin import DataBin
+
+        return DataBin(spec, name)
     if isinstance(spec, str) and spec.startswith("sample:"):
         spec = str(resolve_data(spec))
     if not isinstance(spec, (str, list, tuple)):

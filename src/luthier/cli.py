@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,12 +177,12 @@ def predict(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")],
-    to: Annotated[str, typer.Option(help="The format: safetensors (the whole model, an adapter merged).")],
+    to: Annotated[str, typer.Option(help="safetensors (the whole model, an adapter merged) or script (plain PyTorch).")],
     output: Annotated[Path | None, typer.Option(help="A new folder; default: RUN/export/FORMAT.")] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write a run's model in another form, and score that on the test rows."""
+    """Write a run in another form: its model, scored on the test rows, or a plain script that trains it again."""
     from luthier.exporting import export as export_run
 
     result = export_run(model, to=to, output=output, device=device)
@@ -189,7 +190,9 @@ def export(
         _print_json(result.to_json())
         return
     typer.echo(f"{result.folder}")
-    if result.rows:
+    if result.note:
+        typer.echo(result.note)
+    elif result.rows:
         before, after = result.losses
         typer.echo(
             f"scored on {result.rows} held-out rows: loss {after:.6f}, the run's {before:.6f}; no row differs beyond rounding"
@@ -246,6 +249,26 @@ def init(
     for line in proposal.explanation:
         typer.echo(line)
     typer.echo(f"\nWrote {output}. Look it over, then:\n  luthier check {output}\n  luthier train {output}")
+
+
+# Without short options of its own, since the flags that it reads may begin with one dash too.
+@app.command("import-fairseq-args", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+def import_fairseq_args(
+    flags: Annotated[list[str], typer.Argument(help='In quotes: "--arch transformer --max-tokens 4096 ...".', metavar="FLAGS")],
+    as_json: Json = False,
+) -> None:
+    """Print the config that the flags of fairseq-train or fairseq-generate mean, and name those that it cannot honour."""
+    from luthier.interop.fairseq.commands import import_command
+
+    found = import_command(flags[0] if len(flags) == 1 else shlex.join(flags))
+    if as_json:
+        _print_json({"config": found.config, "notes": found.notes, "not_honoured": found.refused})
+        return
+    sys.stdout.write(found.yaml)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    for refused in found.refused:
+        typer.echo(f"not honoured: {refused}", err=True)
 
 
 @app.command()

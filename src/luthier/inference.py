@@ -120,7 +120,8 @@ def trained_pieces(prepared: Prepared, tokenizer: Tokenizer) -> list[tuple[str, 
     feature = features[0]
     labels = feature.arrays["labels"]
     if isinstance(head, Seq2SeqHead):
-        source, target = (tokenizer.decode(ids, special=True) for ids in (feature.arrays["input_ids"], labels))
+        source = tokenizer.decode(feature.arrays["input_ids"], special=True, source=True)
+        target = tokenizer.decode(labels, special=True)
         return [(source, False), (target, True)]
     learned = labels != IGNORED
     cuts = np.flatnonzero(np.diff(learned)) + 1

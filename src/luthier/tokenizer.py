@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from luthier.errors import InputError, did_you_mean
+from luthier.vocabulary import TARGET_FILE, Vocabulary, read_vocabularies
 
 if TYPE_CHECKING:
     from luthier.chat import ChatTemplate
@@ -117,8 +118,11 @@ class Tokenizer(Protocol):
             InputError: ``wanted`` is more than the model's limit, or leaves no room beside special tokens.
         """
 
-    def decode(self, ids: np.ndarray, *, special: bool = False) -> str:
-        """Return the text of ids; with ``special`` the special tokens stand in it."""
+    def decode(self, ids: np.ndarray, *, special: bool = False, source: bool = False) -> str:
+        """Return the text of ids; with ``special`` the special tokens stand in it.
+
+        ``source``: of what an encoder-decoder reads, not of what it writes.
+        """
 
     def save(self, folder: Path) -> None: ...
 
@@ -166,6 +170,7 @@ class HubTokenizer:
         self._has_types = "token_type_ids" in self._hub.model_input_names
         self._patterns = {False: self._probe(pair=False), True: self._probe(pair=True)}
         self._words: Any = None
+        self._sides: tuple[Vocabulary, Vocabulary] | None = read_vocabularies(folder, self._hub) if self._hub.is_fast else None
 
     def _set_languages(self, source: str | None, target: str | None) -> None:
         """Tell a multilingual tokenizer its languages; other tokenizers do not ask."""
@@ -229,21 +234,20 @@ class HubTokenizer:
         arrays = tuple(np.asarray(gap, dtype=np.int32) for gap in gaps)
         return _Pattern(arrays, tuple(np.zeros_like(gap) for gap in arrays), (0,) * (len(gaps) - 1))
 
-    def _refuse_without_offsets(self) -> None:
-        if not self._hub.is_fast:
+    def _with_offsets(self) -> Vocabulary:
+        if self._sides is None:
             raise InputError(
                 "its tokenizer gives no character offsets",
                 where=str(self._folder),
                 fix="Convert it to tokenizer.json with transformers.",
             )
+        return self._sides[0]
 
     def ids_of(self, texts: Sequence[str], *, target: bool = False) -> list[np.ndarray]:
         if not texts:
             return []
-        if self._hub.is_fast:
-            # The fast one leaves out offsets; the ids are the same.
-            encodings = self._hub.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-            return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+        if self._sides is not None:
+            return self._sides[target].ids_of(texts)
         given = {"text_target": list(texts)} if target else {"text": list(texts)}
         return [np.asarray(ids, dtype=np.int32) for ids in self._hub(**given, add_special_tokens=False)["input_ids"]]
 
@@ -294,26 +298,23 @@ class HubTokenizer:
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         if not texts:
             return []
-        self._refuse_without_offsets()
-        encodings = self._hub.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        side = self._with_offsets()
+        encodings = side.backend.encode_batch(list(texts), add_special_tokens=False)
         result = []
         for encoding in encodings:
             # Three times as fast as asarray on pairs.
             offsets = np.fromiter(itertools.chain.from_iterable(encoding.offsets), dtype=np.int32).reshape(-1, 2)
-            result.append(Tokens(np.asarray(encoding.ids, dtype=np.int32), offsets[:, 0], offsets[:, 1]))
+            result.append(Tokens(side.known(encoding.ids), offsets[:, 0], offsets[:, 1]))
         return result
 
     def tokenize_words(self, sentences: Sequence[Sequence[str]]) -> list[WordTokens]:
         if not sentences:
             return []
-        self._refuse_without_offsets()
+        side = self._with_offsets()
         encodings = self._word_backend().encode_batch(
             [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False
         )
-        return [
-            WordTokens(np.asarray(encoding.ids, dtype=np.int32), np.asarray(encoding.word_ids, dtype=np.int32))
-            for encoding in encodings
-        ]
+        return [WordTokens(side.known(encoding.ids), np.asarray(encoding.word_ids, dtype=np.int32)) for encoding in encodings]
 
     def _word_backend(self) -> Any:
         """Return the backend; byte-level ones get the blank before a word that they would see in running text."""
@@ -355,12 +356,16 @@ class HubTokenizer:
             raise InputError(f"found {wanted}; special tokens alone fill that", where="task.max_tokens")
         return wanted
 
-    def decode(self, ids: np.ndarray, *, special: bool = False) -> str:
+    def decode(self, ids: np.ndarray, *, special: bool = False, source: bool = False) -> str:
+        if self._sides is not None and self._sides[0] is not self._sides[1]:
+            return self._sides[not source].decode(ids, special=special)
         text: str = self._hub.decode(ids.tolist(), skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         return text
 
     def save(self, folder: Path) -> None:
         self._hub.save_pretrained(str(folder))
+        if self._sides is not None and self._sides[0] is not self._sides[1]:
+            self._sides[1].backend.save(str(folder / TARGET_FILE))
 
     def digest(self) -> str:
         """Return a digest of all that decides its tokens: the folder's files but for weights, the languages, the limit.

@@ -32,7 +32,18 @@ from luthier.units import Share
 
 LIMIT_BYTES = 10 * 10**9
 """What all entries may take together; the ones that were not used for longest go first."""
-CODE = ("data", "tasks", "metrics", "chat.py", "generation.py", "heads.py", "inference.py", "tokenizer.py", "units.py")
+CODE = (
+    "data",
+    "tasks",
+    "metrics",
+    "chat.py",
+    "generation.py",
+    "heads.py",
+    "inference.py",
+    "tokenizer.py",
+    "units.py",
+    "vocabulary.py",
+)
 """Of this package, what decides rows, features and the ledger."""
 _MANIFEST, _FACTS, _POSITIONS, _ENTRIES = "manifest.json", "prepared.json", "positions.npz", "entries.arrow"
 _ASIDE = ".aside-"
