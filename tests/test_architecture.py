@@ -74,7 +74,7 @@ def test_the_public_names_are_exactly_these():
         "summarization",
         "text-generation",
     }
-    assert set(ENGINES) == {"torch"}
+    assert set(ENGINES) == {"torch", "tensorflow", "jax"}
     assert {"csv", "tsv", "json", "jsonl", "parquet", "conll", "squad", "text"} <= set(READERS)
 
 
@@ -101,8 +101,8 @@ def test_no_task_or_engine_is_tested_outside_its_folder(path: Path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_only_the_torch_engine_imports_torch_at_the_top(path: Path):
-    if path.relative_to(SOURCE).parts[:2] == ("engines", "torch"):
+def test_only_the_engines_import_frameworks_at_the_top(path: Path):
+    if path.relative_to(SOURCE).parts[:2] in {("engines", "torch"), ("engines", "keras")}:
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:

@@ -114,8 +114,12 @@ def _engines() -> Iterator[Finding]:
 
     for name in ENGINES:
         try:
-            ENGINES.get(name)
-            yield Finding(f"engine {name}", "ok", _accelerator())
+            lacking = getattr(ENGINES.get(name), "missing", [])
+            if lacking:
+                detail = f"not installed: {', '.join(lacking)}, optional"
+                yield Finding(f"engine {name}", "note", detail, f'pip install "luthier[{name}]"')
+            else:
+                yield Finding(f"engine {name}", "ok", _accelerator())
         except (ImportError, OSError) as error:
             yield Finding(f"engine {name}", "missing", f"it cannot be imported: {error}", f"pip install {name}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from engines.numpy_model import NumpyModel
 from engines.tiny_networks import denominator_of, save_tiny, tiny_features
 from luthier.data.features import Feature
+from luthier.engines import ENGINES
 from luthier.engines.engine import TrainingSetup
 from luthier.heads import BinaryCrossEntropy, CrossEntropy, Head, SequenceHead, SpanHead, SquaredError, TokenHead
 
@@ -28,21 +30,24 @@ LENGTHS = [9, 3, 14, 9, 22, 5, 17]
 Make = Callable[[Head], Any]
 
 
-@pytest.fixture(params=["numpy", "torch", "torch in buckets", "torch in bfloat16"])
+KERAS = [name for name in [os.environ.get("LUTHIER_KERAS_ENGINE")] if name]
+"""One engine of Keras a process: tests/parity/test_keras.py runs this file again for each of them."""
+
+
+@pytest.fixture(params=["numpy", "torch", "torch in buckets", "torch in bfloat16", *KERAS])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Return a function that loads a fresh model, always with the same weights."""
 
     def build(head: Head) -> Any:
         if request.param == "numpy":
             return NumpyModel(head, setup=TrainingSetup(seed=3))
-        from luthier.engines.torch import ENGINE
-
         family = "deberta-v2" if "buckets" in request.param else "bert"
         folder = tmp_path / "model"
         if not folder.exists():
             save_tiny(folder, family, head, dropout=0.1)
         precision = "bfloat16" if "bfloat16" in request.param else "float32"
-        return ENGINE.load(folder, head, device="cpu", precision=precision, setup=TrainingSetup(seed=3))
+        engine = ENGINES.get(request.param.split()[0])
+        return engine.load(folder, head, device="cpu", precision=precision, setup=TrainingSetup(seed=3))
 
     return build
 
@@ -172,18 +177,17 @@ def test_training_lowers_the_loss(make: Make) -> None:
 # Dropout is a function of the micro-batch's number, so equality under another cut is asked of networks without it.
 
 
-@pytest.fixture(params=["numpy", "torch", "torch in buckets"])
+@pytest.fixture(params=["numpy", "torch", "torch in buckets", *KERAS])
 def make_exact(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     def build(head: Head) -> Any:
         if request.param == "numpy":
             return NumpyModel(head)
-        from luthier.engines.torch import ENGINE
-
         family = "deberta-v2" if "buckets" in request.param else "roberta"
         folder = tmp_path / "model"
         if not folder.exists():
             save_tiny(folder, family, head)
-        return ENGINE.load(folder, head, device="cpu", precision="float32", setup=TrainingSetup())
+        engine = ENGINES.get(request.param.split()[0])
+        return engine.load(folder, head, device="cpu", precision="float32", setup=TrainingSetup())
 
     return build
 

@@ -2,4 +2,11 @@
 
 from luthier.registry import Registry
 
-ENGINES = Registry("engine", {"torch": "luthier.engines.torch:ENGINE"})
+ENGINES = Registry(
+    "engine",
+    {
+        "torch": "luthier.engines.torch:ENGINE",
+        "tensorflow": "luthier.engines.keras:TENSORFLOW",
+        "jax": "luthier.engines.keras:JAX",
+    },
+)
