@@ -14,11 +14,12 @@ from luthier.errors import InputError, did_you_mean
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_PICKLED = ["pytorch_model*.bin"]
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_CONFIG = "base_config.json"
 """The config of an adapter's base under the task's head. As config.json it would make transformers look for the
 base's weights beside it."""
-_LATER = {"fairseq", "keras"}
+_LATER = {"keras"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ def resolve_model(name: str) -> ModelSource:
     scheme, colon, rest = name.partition(":")
     if colon and scheme == "hf":
         return _opened(name, _from_hub(rest), "hub")
+    if colon and scheme == "fairseq":
+        from luthier.interop.fairseq.conversion import converted
+
+        return _opened(name, converted(rest, _conversions()), "fairseq checkpoint")
     if colon and scheme in _LATER:
         raise InputError(
             f'models of the scheme "{scheme}:" cannot be read yet', where="model", fix="Give a folder in the hub's format."
@@ -68,13 +73,23 @@ def resolve_model(name: str) -> ModelSource:
     )
 
 
+def _conversions() -> Path:
+    """Return where conversions of foreign files are kept."""
+    from luthier.samples import cache_folder
+
+    return cache_folder() / "models"
+
+
 def _from_hub(name: str) -> Path:
     """Download a model of the hub, or take it from the hub's own cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        if not any(folder.glob("*.safetensors")):  # an old model, whose weights are a pickle
+            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_FILES, *_PICKLED]))
+        return folder
     except HFValidationError as error:
         raise InputError(f'"{name}" is no hub id', where="model") from error
     except LocalEntryNotFoundError as error:
@@ -97,6 +112,10 @@ def _opened(name: str, folder: Path, found_as: str) -> ModelSource:
             task = json.loads((folder / "luthier.json").read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError("luthier.json is damaged", where=str(folder), fix="Train again, or restore the file.") from error
+    from luthier.interop.hub import only_pickled, with_safetensors
+
+    if only_pickled(folder):
+        folder = with_safetensors(folder, _conversions())
     return ModelSource(name, folder, found_as, task)
 
 

@@ -60,7 +60,7 @@ def test_a_name_that_is_nothing_says_what_there_is(tmp_path: Path):
         resolve_model("minilmm")
     with pytest.raises(InputError, match="there is nothing at"):
         resolve_model(str(tmp_path / "no" / "where.pt"))
-    with pytest.raises(InputError, match=r'scheme "fairseq:" cannot be read yet'):
+    with pytest.raises(InputError, match=r'there is no file "checkpoint.pt"'):
         resolve_model("fairseq:checkpoint.pt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"there is no config\.json in this folder"):

@@ -33,6 +33,9 @@ class TokenWriter:
         own = network.generation_config.eos_token_id
         named = own if isinstance(own, (list, tuple)) else [] if own is None else [own]
         self._end_ids = sorted({*named, *end_ids})
+        # What the model's own generation config says of every text: transformers' beam search heeds it by itself.
+        self._never = list(network.generation_config.suppress_tokens or ())
+        self._least = int(network.generation_config.min_new_tokens or 0)
         pad = network.config.get_text_config().pad_token_id
         self._pad_id = int(pad) if pad is not None else (self._end_ids[0] if self._end_ids else 0)
 
@@ -88,6 +91,10 @@ class TokenWriter:
         alive = list(range(len(limits)))
         for number in range(max(limits) + max(map(len, prefixes))):
             logits = state.next_logits()
+            if self._never:
+                logits[:, self._never] = -torch.inf
+            if number < self._least:
+                logits[:, self._end_ids] = -torch.inf
             chosen = _choose(logits, options, generator).tolist()
             steps: list[TokenStep] = []
             left: list[int] = []
@@ -142,7 +149,8 @@ class TokenWriter:
             max_new_tokens=max(limits),
             eos_token_id=self._end_ids or None,
             pad_token_id=self._pad_id,
-            early_stopping=False,
+            # fairseq's models end at the first num_beams finished texts; most others say nothing.
+            early_stopping=self._network.generation_config.early_stopping or False,
             forced_bos_token_id=None,
             **given,
         )

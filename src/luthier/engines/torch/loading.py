@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +37,13 @@ _MAPPINGS = {
 }
 
 
-_OWN = {"marian-ssru": Seq2SeqHead}
-"""Kinds of models that transformers lacks and this engine adds, with the head that they have."""
+_OWN = {
+    "marian-ssru": (Seq2SeqHead, "luthier.engines.torch.ssru", "MarianSSRUForConditionalGeneration"),
+    "fairseq-transformer": (Seq2SeqHead, "luthier.engines.torch.fairseq", "FairseqForConditionalGeneration"),
+    "fairseq-transformer-lm": (CausalHead, "luthier.engines.torch.fairseq", "FairseqForCausalLM"),
+}
+"""Kinds of models that transformers lacks and this engine adds: the head that they have, the module and the class.
+The module's ``register`` makes transformers know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +151,18 @@ def _made(
             quantized.settle(network)
         if renewed:
             made |= _renew(network, head)
+    _fix_computed(network)
     network.eval()
     return network, made, tuple(sorted(info["unexpected_keys"]))
+
+
+def _fix_computed(network: Any) -> None:
+    """Make buffers of what FSMT keeps as weights though it is a formula's values, or training would move them."""
+    for module in network.modules():
+        if type(module).__name__ == "SinusoidalPositionalEmbedding":
+            values = module.weight.detach()
+            del module.weight
+            module.register_buffer("weight", values)
 
 
 def _quantization(kind: Any, config: Any, bits: int, precision: str) -> Any:
@@ -209,9 +225,7 @@ def _config(folder: Path, values: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
     if values.get("model_type") in _OWN:
-        from luthier.engines.torch.ssru import register
-
-        register()
+        importlib.import_module(_OWN[values["model_type"]][1]).register()
     try:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -228,10 +242,9 @@ def _network_class(folder: Path, head: Head, model_type: str) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto
 
-    if _OWN.get(model_type) is type(head):
-        from luthier.engines.torch.ssru import MarianSSRUForConditionalGeneration
-
-        return MarianSSRUForConditionalGeneration
+    if model_type in _OWN and _OWN[model_type][0] is type(head):
+        _, module, own = _OWN[model_type]
+        return getattr(importlib.import_module(module), own)
     names = getattr(modeling_auto, _MAPPINGS[type(head)]) if type(head) in _MAPPINGS else {}
     name = names.get(model_type)
     if name is None:

@@ -194,7 +194,8 @@ def _probe_features(network: Any, head: Head) -> list[Feature]:
     if 0 < window <= _LONGEST_PROBE - 9:
         lengths[-1] += window
     pad_id = getattr(config, "pad_token_id", None)
-    ids = [number for number in range(min(config.vocab_size, 1000)) if number != pad_id]
+    vocabulary = min(config.vocab_size, getattr(config, "src_vocab_size", config.vocab_size))  # sources may have their own
+    ids = [number for number in range(min(vocabulary, 1000)) if number != pad_id]
     rng = np.random.default_rng(0)
     features = []
     for length, target in zip(lengths, targets, strict=True):

@@ -1,0 +1,1 @@
+"""fairseq's checkpoints, dictionaries and data, read and written without fairseq."""
