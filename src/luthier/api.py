@@ -23,7 +23,7 @@ from luthier.proof import NO_VALIDATION, Proof, prove, score_before
 from luthier.report import Finding, Report, SplitSummary
 from luthier.report.card import model_card
 from luthier.report.html import write_html
-from luthier.runs import Run, RunFolder, metrics_json, peak_memory_bytes, write_atomic
+from luthier.runs import Run, RunFolder, metrics_json, write_atomic
 from luthier.signals import StopRequests
 from luthier.tasks.task import Task
 from luthier.training import fit
@@ -213,7 +213,7 @@ def _close(context: _Context, model: Model, proof: Proof, finished: Event) -> Ru
     """Write what remains: metrics, report, card."""
     assembly, folder, prepared = context.assembly, context.folder, context.prepared
     summary = {key: value for key, value in finished.data.items() if key not in ("reason", "best_step")}
-    training = {**summary, "peak_memory_bytes": peak_memory_bytes()}
+    training = {**summary, "peak_memory_bytes": proof.peak_memory_bytes}
     report = proof.report(
         name=folder.path.name,
         model=assembly.source.name,

@@ -16,6 +16,7 @@ from luthier.metrics import Score
 from luthier.metrics.bootstrap import paired_interval
 from luthier.report import Curve, Finding, Report, SplitSummary
 from luthier.report.verdict import verdict
+from luthier.runs import peak_memory_bytes
 from luthier.tasks.task import Task
 
 NO_VALIDATION = (
@@ -28,12 +29,16 @@ NOTHING_HELD_OUT = "Neither a validation nor a test split: there is no score, so
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The scores of all splits and of the baselines on the one that counts."""
+    """The scores of all splits and of the baselines on the one that counts.
+
+    ``peak_memory_bytes`` is this process's peak so far when the model was scored, before the baselines were fitted.
+    """
 
     task: Task[Any]
     split: str | None
     evaluations: Mapping[str, Evaluation]
     baselines: Mapping[str, Evaluation]
+    peak_memory_bytes: int
 
     @property
     def signatures(self) -> dict[str, str]:
@@ -144,5 +149,6 @@ def prove(
         for name in ("validation", "test", "general")
         if name in prepared.splits
     }
+    peak = peak_memory_bytes()  # of training and scoring, which is what the model needs
     baselines = evaluate_baselines(prepared.splits["train"], prepared.splits[split]) if split else {}
-    return Proof(prepared.task, split, evaluations, {**baselines, **(before or {})})
+    return Proof(prepared.task, split, evaluations, {**baselines, **(before or {})}, peak)
