@@ -41,6 +41,8 @@ def converted(name: str, cache: Path) -> Path:
     companions = find_companions(checkpoint, options, (encoder.vocabulary, architecture.decoder.vocabulary))
     if companions.codes is None and "codes" not in options:
         _check_whole_words(companions.source, checkpoint)
+    if companions.codes is None and "codes" not in options:
+        _needs_no_codes(path, companions.source)
     files = [path, companions.source, companions.target, *([companions.codes] if companions.codes else [])]
     target = cache / f"fairseq-{digest_of(files, salt=_VERSION)}"
     return made_once(target, lambda folder: _convert(checkpoint, architecture, companions, folder))
@@ -55,6 +57,17 @@ def _check_whole_words(path: Path, checkpoint: Checkpoint) -> None:
             f'its dictionary holds pieces of words (such as "{pieces[0]}"), and no codes that make them are near it',
             where=str(path),
             fix=f"Name them: fairseq:{checkpoint.path.name}?codes=FILE; or codes=none, where all text is in pieces already.",
+        )
+
+
+def _needs_no_codes(checkpoint: Path, dictionary: Path) -> None:
+    """Refuse a dictionary of pieces without the codes that cut words into them: most words would be unknown."""
+    pieces = [symbol for symbol in Dictionary.read(dictionary).symbols if symbol.endswith("@@") or symbol.startswith("\u2581")]
+    if pieces:
+        raise InputError(
+            f'it holds pieces of words (such as "{pieces[0]}"), and no codes that cut words were found',
+            where=str(dictionary),
+            fix=f"Name them: fairseq:{checkpoint.name}?codes=FILE, or ?codes=none for text that is cut already.",
         )
 
 
