@@ -121,7 +121,8 @@ def _probabilities(queries: Tensor, keys: Tensor, tile: Tile) -> Tensor:
     scores = torch.bmm(queries[tile.part, tile.rows], keys[tile.part, tile.columns].transpose(1, 2))
     if tile.bias is not None:
         scores[..., scores.shape[-1] - tile.bias.shape[-1] :].add_(tile.bias)
-    return torch.softmax(scores, -1)
+    # Under autocast the product of float32 queries is bfloat16.
+    return torch.softmax(scores, -1).to(queries.dtype)
 
 
 def _step(pattern: Pattern, group: Group, seen: Group) -> int:
