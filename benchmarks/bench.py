@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import gc
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from benchmarks.stock import Steps, planned, stock_model, trainer
 from benchmarks.workloads import Workload, prepared, tune_stock, workloads
 from luthier.checkpoints import Checkpoints
 from luthier.heads import Seq2SeqHead, writes
+from luthier.runs import peak_memory_bytes
 from luthier.training import fit
 from luthier.units import Duration
 
@@ -182,7 +182,7 @@ def run_alone(workload: Workload, side: str, scratch: Path, steps: int) -> None:
     else:
         for _ in range(steps):
             ours.step()
-    print(json.dumps({"gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+    print(json.dumps({"gigabytes": peak_memory_bytes() / 2**30}))
 
 
 def main() -> None:
