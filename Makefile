@@ -12,7 +12,7 @@ TESTS ?= tests
 # One thread a process: two test processes with two threads each would wait for each other on two cores.
 RUN_TESTS = OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
 
-.PHONY: help demo test test-fast lint types check bench parity curves clean need-bench-data
+.PHONY: help demo test test-fast lint types check bench parity peers curves clean need-bench-data
 
 help:
 	@echo "make demo       train a news classifier in a few minutes"
@@ -20,6 +20,7 @@ help:
 	@echo "make check      lint and types"
 	@echo "make bench      speed against the stock Trainer    (LUTHIER_BENCH_DATA=folder)"
 	@echo "make parity     scores against the stock Trainer   (LUTHIER_BENCH_DATA=folder)"
+	@echo "make peers      speed beside TRL                  (LUTHIER_BENCH_DATA=folder)"
 	@echo "make curves     loss curves beside the stock Trainer's (LUTHIER_BENCH_DATA=folder)"
 	@echo "make clean      remove the environment and caches"
 
@@ -62,6 +63,9 @@ bench: need-bench-data $(STAMP)
 
 parity: need-bench-data $(STAMP)
 	"$(BIN)/python" -m benchmarks.parity
+
+peers: need-bench-data $(STAMP)
+	"$(BIN)/python" -m benchmarks.peers
 
 curves: need-bench-data $(STAMP)
 	"$(BIN)/python" -m benchmarks.curves
