@@ -19,6 +19,7 @@ def one_at_a_time(folder: Path, head: Head, features: list[Feature]) -> tuple[fl
     with quiet():
         network: Any = getattr(transformers, CLASSES[type(head)]).from_pretrained(str(folder), attn_implementation="eager")
     network.eval()
+    keep_computed(network)
     denominator = denominator_of(head, features)
     total = 0.0
     for feature in features:
@@ -42,6 +43,13 @@ def one_at_a_time(folder: Path, head: Head, features: list[Feature]) -> tuple[fl
     # FSMT would train the values of a formula.
     fixed = {f"{name}.weight" for name, module in modules if type(module).__name__ == "SinusoidalPositionalEmbedding"}
     return total, {name: parameter.grad for name, parameter in network.named_parameters() if name not in fixed}
+
+
+def keep_computed(network: torch.nn.Module) -> None:
+    """Freeze Marian's and Pegasus' positions, as their classes make them: loading forgets it, and saving leaves them out."""
+    for module in network.modules():
+        if hasattr(module, "create_weight"):
+            module.requires_grad_(False)
 
 
 def assert_same_gradients(found: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from luthier.engines.torch import ENGINE, ssru
 from luthier.engines.torch.loading import quiet
 from luthier.generation import GenerationOptions
 from luthier.heads import Seq2SeqHead
-from parity.one_at_a_time import assert_same_gradients
+from parity.one_at_a_time import assert_same_gradients, keep_computed
 
 HEAD = Seq2SeqHead()
 END = 2
@@ -146,8 +146,8 @@ def test_several_tokens_at_once_go_on_from_the_cache(network: Any):
         cache, parts = None, []
         for cut in (slice(0, 4), slice(4, 5), slice(5, 9)):
             given = {"encoder_outputs": encoded, "attention_mask": mask, "decoder_input_ids": targets[:, cut]}
-            output = network(**given, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+            output = network(**given, cache=cache, use_cache=True)
+            cache = output.cache
             parts.append(output.logits)
     assert cache.get_seq_length() == 9
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-5)
@@ -168,6 +168,7 @@ def one_at_a_time(folder: Path, features: list[Feature]) -> tuple[list[float], d
     """Return the loss of each pair and the gradients of their mean, by the plain network without packing."""
     with quiet():
         plain: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager").eval()
+    keep_computed(plain)
     losses = []
     for feature in features:
         ids, labels = (torch.tensor(feature.arrays[name])[None].long() for name in ("input_ids", "labels"))

@@ -56,7 +56,7 @@ class FairseqModel(FairseqPreTrainedModel):
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: Any = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
@@ -69,20 +69,18 @@ class FairseqModel(FairseqPreTrainedModel):
                 input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, segments=segments
             )
         encoded = encoder_outputs[0]
-        if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
-            past_key_values = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
+        if cache is None and (self.config.use_cache if use_cache is None else use_cache):
+            cache = EncoderDecoderCache(DynamicCache(config=self.config), DynamicCache(config=self.config))
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             encoder_hidden_states=encoded,
             encoder_attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=decoder_inputs_embeds,
             segments=segments,
         )
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoded.last_hidden_state, past_key_values=past_key_values, encoder_last_hidden_state=encoded
-        )
+        return Seq2SeqModelOutput(last_hidden_state=decoded.last_hidden_state, cache=cache, encoder_last_hidden_state=encoded)
 
 
 class FairseqForConditionalGeneration(FairseqPreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -122,7 +120,7 @@ class FairseqForConditionalGeneration(FairseqPreTrainedModel, GenerationMixin): 
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            cache=outputs.cache,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
         )
 
@@ -145,12 +143,12 @@ class FairseqLMModel(FairseqPreTrainedModel):
         self.decoder.embed_tokens = value
 
     def forward(
-        self, input_ids: Tensor | None = None, past_key_values: Any = None, use_cache: bool | None = None, **given: Any
+        self, input_ids: Tensor | None = None, cache: Any = None, use_cache: bool | None = None, **given: Any
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """As FairseqStack."""
-        if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
-            past_key_values = DynamicCache(config=self.config)
-        return self.decoder(input_ids=input_ids, past_key_values=past_key_values, **given)
+        if cache is None and (self.config.use_cache if use_cache is None else use_cache):
+            cache = DynamicCache(config=self.config)
+        return self.decoder(input_ids=input_ids, cache=cache, **given)
 
 
 class FairseqForCausalLM(FairseqPreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -178,7 +176,7 @@ class FairseqForCausalLM(FairseqPreTrainedModel, GenerationMixin):  # type: igno
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=outputs.past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, cache=outputs.cache)
 
 
 def register() -> None:

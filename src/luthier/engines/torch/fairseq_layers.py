@@ -33,7 +33,7 @@ class FairseqConfig(PreTrainedConfig):  # type: ignore[misc]
     """An encoder-decoder's; ``vocab_size`` is that of the targets. ``tie_word_embeddings`` is whether anything is shared."""
 
     model_type = SEQ2SEQ
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache"]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",
         "num_attention_heads": "encoder_attention_heads",
@@ -149,11 +149,11 @@ class FairseqLayer(GradientCheckpointingLayer):  # type: ignore[misc]
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         segments: Any = None,
     ) -> Tensor:
         """Map [B, T, H] to [B, T, H]."""
-        given = {"past_key_values": past_key_values, "segments": segments}
+        given = {"cache": cache, "segments": segments}
 
         def attend(states: Tensor) -> Tensor:
             attended: Tensor = self.self_attn(states, attention_mask=attention_mask, **given)[0]
@@ -188,7 +188,7 @@ class FairseqPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules: ClassVar[list[str]] = ["FairseqLayer"]
-    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _skip_keys_device_placement: ClassVar[list[str]] = ["cache"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -220,7 +220,7 @@ class FairseqStack(FairseqPreTrainedModel):
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
+        cache: Any = None,
         inputs_embeds: Tensor | None = None,
         position_ids: Tensor | None = None,
         segments: Any = None,
@@ -233,9 +233,7 @@ class FairseqStack(FairseqPreTrainedModel):
             position_ids: from 0; by default the places in the row, after those in the cache.
         """
         embedded = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        own_cache = (
-            past_key_values.self_attention_cache if isinstance(past_key_values, EncoderDecoderCache) else past_key_values
-        )
+        own_cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
         if position_ids is None:
             past = 0 if own_cache is None else own_cache.get_seq_length()
             positions = torch.arange(embedded.shape[1], device=embedded.device) + past
@@ -247,9 +245,7 @@ class FairseqStack(FairseqPreTrainedModel):
         states = functional.dropout(states, self._dropout, self.training)
         shape = {"config": self.config, "inputs_embeds": embedded}
         if self._decodes:
-            mask = create_causal_mask(
-                **shape, attention_mask=attention_mask, past_key_values=own_cache, position_ids=position_ids
-            )
+            mask = create_causal_mask(**shape, attention_mask=attention_mask, cache=own_cache, position_ids=position_ids)
         else:
             mask = create_bidirectional_mask(**shape, attention_mask=attention_mask)
         if encoder_hidden_states is not None:
@@ -258,11 +254,9 @@ class FairseqStack(FairseqPreTrainedModel):
             )
         for layer in self.layers:
             # The encoder's states stand by position, so that gradient checkpointing passes their gradient on.
-            states = layer(
-                states, mask, encoder_hidden_states, encoder_attention_mask, past_key_values=past_key_values, segments=segments
-            )
+            states = layer(states, mask, encoder_hidden_states, encoder_attention_mask, cache=cache, segments=segments)
         if self.layer_norm is not None:
             states = self.layer_norm(states)
         if not self._decodes:
             return BaseModelOutput(last_hidden_state=states)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states, past_key_values=past_key_values)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states, cache=cache)

@@ -187,12 +187,12 @@ class _Decoding:
 
     def next_logits(self) -> Tensor:
         """Return float32 [B, V] for the token after what was given."""
-        given: dict[str, Any] = {"attention_mask": self._mask, "past_key_values": self._cache, "use_cache": True}
+        given: dict[str, Any] = {"attention_mask": self._mask, "cache": self._cache, "use_cache": True}
         if self._decoder_only:
             output = self._network(input_ids=self._next, position_ids=self._positions, logits_to_keep=1, **given)
         else:
             output = self._network(encoder_outputs=self._encoded, decoder_input_ids=self._next, **given)
-        self._cache = output.past_key_values
+        self._cache = output.cache
         logits: Tensor = output.logits[:, -1].float()
         return logits
 

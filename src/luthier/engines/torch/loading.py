@@ -157,8 +157,13 @@ def _made(
 
 
 def _fix_computed(network: Any) -> None:
-    """Make buffers of what FSMT keeps as weights though it is a formula's values, or training would move them."""
+    """Keep fixed what is a formula's values though it looks like a weight, or training would move it.
+
+    FSMT's positions become buffers. Those of Marian and Pegasus are made frozen, which loading forgets, and are not saved.
+    """
     for module in network.modules():
+        if isinstance(module, torch.nn.Embedding) and hasattr(module, "create_weight"):
+            module.weight.requires_grad_(False)
         if type(module).__name__ == "SinusoidalPositionalEmbedding":
             values = module.weight.detach()
             del module.weight

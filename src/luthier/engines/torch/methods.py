@@ -46,8 +46,7 @@ _SCALED_INPUTS = ("down_proj", "fc2", "lin2", "wo", "c_proj", "dense_4h_to_h", "
 
 @METHODS.register("full")
 def full(network: Any, head: Head, seed: int) -> None:
-    """Train all weights."""
-    network.requires_grad_(True)
+    """Train all weights but those that the model's own code keeps fixed, such as Marian's positions, which are computed."""
 
 
 @METHODS.register("head")
@@ -75,7 +74,6 @@ def freeze(network: Any, head: Head, seed: int, *, layers: int) -> None:
     stack = structure.layers(network)
     if not 0 <= layers <= len(stack):
         raise InputError(f"found {layers}; this model has {len(stack)} layers", where="method.layers")
-    network.requires_grad_(True)
     for name, module in network.named_modules():
         # Norms beside the tables go by their names; GPT-2's tables are called wte and wpe.
         if isinstance(module, nn.Embedding) or ("embed" in name and not structure.is_head(network, name)):

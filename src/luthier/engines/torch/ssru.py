@@ -34,16 +34,14 @@ class SSRU(nn.Module):
         self.forget = nn.Linear(width, width)
         self._layer = layer
 
-    def forward(
-        self, hidden_states: Tensor, past_key_values: Any = None, segments: Any = None, **_: Any
-    ) -> tuple[Tensor, None]:
+    def forward(self, hidden_states: Tensor, cache: Any = None, segments: Any = None, **_: Any) -> tuple[Tensor, None]:
         """Map [B, T, H] to [B, T, H]; padding on the right changes nothing before it.
 
         A packed row [1, T, H] comes with ``segments``; its sequences are run side by side, each from its beginning.
         """
         if isinstance(segments, PairSegments):
             return self._packed(hidden_states, segments.targets), None
-        return self._run(hidden_states, past_key_values), None
+        return self._run(hidden_states, cache), None
 
     def _packed(self, row: Tensor, segments: Segments) -> Tensor:
         lengths = segments.bounds.diff().long()
@@ -53,20 +51,20 @@ class SSRU(nn.Module):
         result = self._run(padded.view(len(lengths), segments.longest, -1), None)
         return result.flatten(0, 1).index_select(0, places)[None]
 
-    def _run(self, hidden_states: Tensor, past_key_values: Any) -> Tensor:
+    def _run(self, hidden_states: Tensor, cache: Any) -> Tensor:
         # Many small steps add up: the state stays in float32 whatever the products are in.
         inputs = self.input(hidden_states).float()
         kept = torch.sigmoid(self.forget(hidden_states).float())
-        cache = past_key_values.self_attention_cache if isinstance(past_key_values, EncoderDecoderCache) else past_key_values
-        state = _last_state(cache, self._layer)
+        own_cache = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+        state = _last_state(own_cache, self._layer)
         states = []
         for fresh, keep in zip(inputs.unbind(1), kept.unbind(1), strict=True):
             state = (1 - keep) * fresh if state is None else torch.lerp(fresh, state, keep)
             states.append(state)
         cells = torch.stack(states, dim=1)
-        if cache is not None:
+        if own_cache is not None:
             # The last state is all that is read; values are kept because a cache has both.
-            cache.update(cells[:, None], cells[:, None, :, :1], self._layer)
+            own_cache.update(cells[:, None], cells[:, None, :, :1], self._layer)
         return torch.relu(cells).to(hidden_states.dtype)
 
 

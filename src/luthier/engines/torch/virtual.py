@@ -110,7 +110,7 @@ class VirtualTokens:
         given = self._named(args, kwargs)
         self._extended(given, "attention_mask", 1)
         positions = given.get("position_ids")
-        if _filled(given.get("past_key_values")):
+        if _filled(given.get("cache")):
             if positions is not None:
                 given["position_ids"] = positions + self.count
             return (), given
@@ -149,11 +149,11 @@ class VirtualTokens:
         self._extended(given, "attention_mask", 1)
         if given.get("position_ids") is not None:
             given["position_ids"] = given["position_ids"] + self.count
-        cache = given.get("past_key_values")
+        cache = given.get("cache")
         if not _filled(cache):
             prefix = self._wrapper.get_prompt(batch_size=len(given["input_ids"]))
             if cache is None:
-                given["past_key_values"] = prefix
+                given["cache"] = prefix
             else:
                 _fill(cache, prefix)
         return (), given

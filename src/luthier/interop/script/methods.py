@@ -20,6 +20,8 @@ METHODS = ("full", "head", "freeze", *_LOW_RANK)
 def method_constants(choice: Choice, *, run_model: Path, base: Path, auto_class: str, head: Head) -> dict[str, Any]:
     """Return ``FROZEN``, ``TRAINED`` or ``LORA`` and its value; nothing where everything is trained.
 
+    Also under ``full`` some weights stay: Marian's positions are computed, and transformers does not save them.
+
     Args:
         choice: the run's method.
         run_model: the run's own model folder, which holds the adapter.
@@ -33,11 +35,11 @@ def method_constants(choice: Choice, *, run_model: Path, base: Path, auto_class:
     if choice.name not in METHODS or choice.options.get("base_bits"):
         what = "on a quantized base" if choice.name in METHODS else f'by "{choice.name}"'
         raise InputError(f"a script cannot redo tuning {what}; it can: {', '.join(METHODS)}", where="method")
-    if choice.name == "full":
-        return {}
     if choice.name in _LOW_RANK:
         return {"LORA": _lora(json.loads((run_model / "adapter_config.json").read_text(encoding="utf-8")))}
     trained = _trained_names(choice, base=base, auto_class=auto_class, head=head)
+    if all(trained.values()):
+        return {}
     wanted = choice.name == "head"
     beginnings = beginnings_of([name for name, yes in trained.items() if yes is wanted], list(trained))
     return {"TRAINED" if wanted else "FROZEN": tuple(beginnings)}
