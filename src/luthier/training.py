@@ -217,8 +217,7 @@ class _Loop:
         """Read what is pending, look for divergence, and say where the run stands."""
         state = self.state
         total, weight, norm = 0.0, 0.0, math.nan
-        for epoch, lazy_loss, lazy_norm, denominator in self.pending:
-            loss, norm = lazy_loss.item(), lazy_norm.item()
+        for epoch, loss, norm, denominator in self._read_pending():
             if not math.isfinite(norm) or not math.isfinite(loss):
                 state.skipped += 1
                 yield Event("skipped_step", state.step, {"grad_norm": str(norm), "consecutive": state.skipped})
@@ -232,7 +231,6 @@ class _Loop:
                 state.losses.append([0.0, 0.0])
             state.losses[epoch][0] += loss * denominator
             state.losses[epoch][1] += denominator
-        self.pending.clear()
         if not weight:
             return
         state.last_loss = total / weight
@@ -241,6 +239,14 @@ class _Loop:
             yield self._diverged(f"the loss rose from {state.first_loss:.3g} to {state.last_loss:.3g}")
             return
         yield Event("progress", state.step, self._progress(ready, norm))
+
+    def _read_pending(self) -> list[tuple[int, float, float, float]]:
+        """Wait for the steps that are on their way. That is training time: a device works while nobody looks."""
+        began = time.perf_counter()
+        read = [(epoch, loss.item(), norm.item(), denominator) for epoch, loss, norm, denominator in self.pending]
+        self.state.seconds += time.perf_counter() - began
+        self.pending.clear()
+        return read
 
     def _progress(self, ready: _Ready, norm: float) -> dict[str, Any]:
         state = self.state

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,6 +177,27 @@ class Spoiled(NumpyModel):
         if self.calls in self.spoiled:
             self.gradients["linear"][0, 0] = np.inf
         return loss
+
+
+class Late:
+    """A number that takes a while, as on a device that works while nobody looks."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def item(self) -> float:
+        time.sleep(0.01)
+        return self.value
+
+
+class Asynchronous(NumpyModel):
+    def accumulate(self, batches, denominator):
+        return Late(float(super().accumulate(batches, denominator)))
+
+
+def test_waiting_for_a_device_is_training_time(tmp_path: Path):
+    summary = run(Asynchronous(HEAD), store(tmp_path), tmp_path)[-1].data
+    assert summary["seconds"] >= 0.01 * summary["steps"]
 
 
 def test_a_gradient_that_is_not_finite_is_never_applied(tmp_path: Path):
