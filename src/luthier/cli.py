@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from luthier.errors import InputError, LuthierError, did_you_mean
+from luthier.interop.fairseq.cli import fairseq_preprocess, import_fairseq_args
+from luthier.json_output import Json, print_json
 
 if TYPE_CHECKING:
     from luthier.data.rows import Row
@@ -29,7 +30,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Values = Annotated[
     list[str] | None,
     typer.Argument(help="A config file, and key=value pairs that weigh more.", metavar="[CONFIG] [KEY=VALUE]..."),
@@ -53,10 +53,6 @@ def _config_and_overrides(values: list[str] | None) -> tuple[Path | None, list[s
     return (Path(files[0]) if files else None), [value for value in values if "=" in value]
 
 
-def _print_json(values: Any) -> None:
-    sys.stdout.write(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 @app.command()
 def train(
     values: Values = None,
@@ -78,7 +74,7 @@ def train(
     else:
         run = api.train(path, *overrides, observer=observer)
     if as_json:
-        _print_json({"run": str(run.folder), **json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))})
+        print_json({"run": str(run.folder), **json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))})
 
 
 @app.command()
@@ -91,7 +87,7 @@ def check(values: Values = None, as_json: Json = False) -> None:
     observer = None if as_json else ConsoleObserver()
     result = api.check(path, *overrides, observer=observer)
     if as_json:
-        _print_json(result)
+        print_json(result)
     elif observer is not None:
         observer.estimate(result)
 
@@ -124,7 +120,7 @@ def evaluate(
     if as_json:
         rows = {name: getattr(split, name) for name in ("rows", "used", "truncated", "skipped", "rejected")}
         values = {name: score.to_json() for name, score in scores.items()}
-        _print_json({"scores": values, "rows": rows, "notes": prepared.notes})
+        print_json({"scores": values, "rows": rows, "notes": prepared.notes})
     else:
         show_evaluation(scores, split, prepared.findings, prepared.notes, evaluation.tables)
 
@@ -164,12 +160,12 @@ def predict(
         return
     predictions = loaded.predict_rows(rows)
     if as_json and output is None:
-        _print_json([prediction for _, prediction in predictions])
+        print_json([prediction for _, prediction in predictions])
         return
     count = write_predictions(predictions, output)
     if output is not None:
         if as_json:
-            _print_json({"rows": count, "output": str(output)})
+            print_json({"rows": count, "output": str(output)})
         else:
             typer.echo(f"{count} predictions in {output}")
 
@@ -177,7 +173,10 @@ def predict(
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A finished run's folder.", metavar="RUN")],
-    to: Annotated[str, typer.Option(help="safetensors (the whole model, an adapter merged) or script (plain PyTorch).")],
+    to: Annotated[
+        str,
+        typer.Option(help="safetensors (an adapter merged), keras, saved-model (TensorFlow), fairseq, or script (plain code)."),
+    ],
     output: Annotated[Path | None, typer.Option(help="A new folder; default: RUN/export/FORMAT.")] = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -187,17 +186,17 @@ def export(
 
     result = export_run(model, to=to, output=output, device=device)
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
         return
     typer.echo(f"{result.folder}")
     if result.note:
         typer.echo(result.note)
-    elif result.rows:
+    if result.rows:
         before, after = result.losses
-        typer.echo(
-            f"scored on {result.rows} held-out rows: loss {after:.6f}, the run's {before:.6f}; no row differs beyond rounding"
-        )
-    else:
+        typer.echo(f"scored on {result.rows} rows: loss {after:.6f}, the run's {before:.6f}; no row differs beyond rounding")
+        for name, (run, exported) in result.metrics.items():
+            typer.echo(f"  {name} {exported:.4f}, the run's {run:.4f}")
+    elif not result.note:
         typer.echo("the run has no held-out file, so the export was not scored")
 
 
@@ -216,7 +215,7 @@ def samples(
     if action == "list":
         found = list_samples()
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             show_samples(found)
         return
@@ -224,27 +223,31 @@ def samples(
         raise InputError("there is no name", fix="Write: luthier samples fetch NAME; luthier samples lists them.")
     folder = fetch(name, progress=None if as_json else lambda text: typer.echo(text, err=True))
     if as_json:
-        _print_json({"name": name, "folder": str(folder)})
+        print_json({"name": name, "folder": str(folder)})
     else:
         typer.echo(str(folder))
 
 
 @app.command()
 def init(
-    data: Annotated[Path, typer.Argument(help="A data file of yours.", metavar="DATA")],
+    data: Annotated[
+        list[str], typer.Argument(help="A data file of yours; of parallel text both, the source first.", metavar="DATA")
+    ],
     output: Annotated[Path | None, typer.Option(help="Where the YAML goes; default: the data's name with .yaml, here.")] = None,
     format: Annotated[str | None, typer.Option(help="The file's format, when its name does not tell.")] = None,
     as_json: Json = False,
 ) -> None:
     """Look at a data file, propose task, columns and a config, and write the YAML."""
     from luthier.proposal import propose
+    from luthier.proposal_pairs import named
 
-    output = output or Path(data.name.split(".")[0] + ".yaml")
+    path = Path(named(data))
+    output = output or Path(path.name.split(".")[0] + ".yaml")
     _refuse_existing(output)
-    proposal = propose(data, format=_format(format))
+    proposal = propose(path, format=_format(format))
     output.write_text(proposal.yaml, encoding="utf-8")
     if as_json:
-        _print_json({"config": proposal.config, "output": str(output), "explanation": list(proposal.explanation)})
+        print_json({"config": proposal.config, "output": str(output), "explanation": list(proposal.explanation)})
         return
     for line in proposal.explanation:
         typer.echo(line)
@@ -252,23 +255,10 @@ def init(
 
 
 # Without short options of its own, since the flags that it reads may begin with one dash too.
-@app.command("import-fairseq-args", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
-def import_fairseq_args(
-    flags: Annotated[list[str], typer.Argument(help='In quotes: "--arch transformer --max-tokens 4096 ...".', metavar="FLAGS")],
-    as_json: Json = False,
-) -> None:
-    """Print the config that the flags of fairseq-train or fairseq-generate mean, and name those that it cannot honour."""
-    from luthier.interop.fairseq.commands import import_command
-
-    found = import_command(flags[0] if len(flags) == 1 else shlex.join(flags))
-    if as_json:
-        _print_json({"config": found.config, "notes": found.notes, "not_honoured": found.refused})
-        return
-    sys.stdout.write(found.yaml)
-    for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
-    for refused in found.refused:
-        typer.echo(f"not honoured: {refused}", err=True)
+app.command("import-fairseq-args", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(
+    import_fairseq_args
+)
+app.command("fairseq-preprocess")(fairseq_preprocess)
 
 
 @app.command()
@@ -279,7 +269,7 @@ def doctor(as_json: Json = False) -> None:
 
     found = examine()
     if as_json:
-        _print_json([item.to_json() for item in found])
+        print_json([item.to_json() for item in found])
     else:
         show_doctor(found)
 

@@ -15,10 +15,12 @@ from typing import Any
 import yaml
 
 from luthier.data.readers import READERS, DataFile
+from luthier.data.readers.parallel import sides
 from luthier.data.rows import Row
 from luthier.data.sources import open_source
 from luthier.engines.engine import Choice
 from luthier.errors import InputError, RowError
+from luthier.proposal_pairs import pairs_in
 from luthier.tasks import TASKS
 
 _LOOK = 50_000
@@ -87,7 +89,7 @@ def propose(path: Path, *, format: Choice | None = None) -> Proposal:
     """Look at the first rows of a file and propose a config for it.
 
     Args:
-        path: the file.
+        path: the file, or ``train.{en,fr}``, two files of parallel text.
         format: a reader with its options; default by suffix and content.
 
     Raises:
@@ -98,8 +100,12 @@ def propose(path: Path, *, format: Choice | None = None) -> Proposal:
     if headless is not None:
         format = headless
         look, bad = _look(path, format)
-    guess = _tagging(look) or _answering(look) or _classification(look)
-    few = len(look.rows) < _FEW
+    pairs = pairs_in(str(path), format, whole=len(look.rows) < _LOOK)
+    guess = (
+        _Guess(pairs.task, {role: role for role in ("source", "target")}, pairs.why)
+        if pairs
+        else _tagging(look) or _answering(look) or _classification(look)
+    )
     notes = {"task": [guess.why], "data": [f"{len(look.rows)}{'+' if len(look.rows) == _LOOK else ''} rows."]}
     if headless is not None:
         notes["data"].append("The first row looks like data, so the columns have no names but numbers.")
@@ -124,11 +130,12 @@ def propose(path: Path, *, format: Choice | None = None) -> Proposal:
     unused = [name for name in look.names if name not in guess.columns.values()]
     if unused:
         notes["data"].append(f"Not used: {', '.join(unused)}.")
-    model, because = _model(look, guess.columns.values())
+    model, because = (pairs.model, pairs.because) if pairs else _model(look, guess.columns.values())
     notes["model"] = [because]
+    few = len(look.rows) < _FEW and not pairs
     if few:
         notes["train"] = ["Few rows, so more passes over them."]
-    train = {"duration": "10 epochs" if few else "3 epochs", "batch": "32 examples"}
+    train = pairs.train if pairs else {"duration": "10 epochs" if few else "3 epochs", "batch": "32 examples"}
     config = {"task": guess.task, "model": model, "data": data, "train": train}
     flat = [_one_line(note) for key in config for note in notes.get(key, ())]
     return Proposal(config, _yaml(config, notes), tuple(flat))
@@ -151,6 +158,8 @@ def _look(path: Path, format: Choice | None) -> tuple[_Look, list[RowError]]:
 
 def _headless(look: _Look, path: Path) -> Choice | None:
     """Return how to read a table whose first row is no header: a name is a number, a whole text, or one of its values."""
+    if sides(str(path)):
+        return None
     file = DataFile(path.expanduser(), name=str(path))
     reader = READERS.for_file(file)
     if "header" not in inspect.signature(READERS.get(reader)).parameters:
@@ -361,6 +370,7 @@ def _beside(path: Path, split: str) -> Path | None:
             cased = word.upper() if match[0].isupper() else word.capitalize() if match[0].istitle() else word
             names.insert(0, path.name[: match.start()] + cased + path.name[match.end() :])
         for name in names:
-            if path.with_name(name).is_file():
-                return path.with_name(name)
+            found = path.with_name(name)
+            if all(Path(side).is_file() for side in sides(str(found)) or [found]):
+                return found
     return None

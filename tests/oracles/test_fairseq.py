@@ -6,6 +6,7 @@ LUTHIER_FAIRSEQ names that environment's folder. Without it everything here is s
 import csv
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from luthier.cli import app
 from luthier.engines.torch.model import TorchModel
 from luthier.heads import CausalHead, Seq2SeqHead
 from luthier.interop.fairseq.architecture import architecture_of
@@ -128,6 +131,35 @@ def test_fairseq_writes_the_same_text_with_a_tuned_model(beams: int, tmp_path: P
     theirs = {int(line.split("\t")[0][2:]): line.split("\t")[2] for line in told.splitlines() if line.startswith("H-")}
     written = [json.loads(line) for line in lines(tmp_path / "run" / "predictions" / "test.jsonl")]
     assert [row["predicted"]["text"] for row in written] == [theirs[number] for number in range(200)]
+
+
+TEXTS = {
+    "train.en": "hel@@ lo town\n\n town\ttown <unk> <pad>\r\na\u00a0b </s>\u3000c \u200b\n" + "one two madeupword0000\n" * 3,
+    "train.fr": "bon@@ jour ville\n\nla  ville\r\n\n" + "\u00e9t\u00e9 e\u0301t\u00e9 zwei\n" * 3,
+    "valid.en": "hello\x1ctown\n \nnot seen before\n\n",
+    "valid.fr": "ville\n\nla\x85vie\u2028ville\n\n",
+    "test.en": "one\rtwo two\ntown",
+    "test.fr": "un\rdeux\ntrois\n",
+    "old.txt": "town 3\nville 2\nla 1\n",
+}
+"""Blank lines, white space of all kinds, special symbols as words, and lines that end in each way."""
+
+
+@pytest.mark.parametrize("options", ["", "--joined-dictionary", "--srcdict old.txt", "--tgtdict old.txt --joined-dictionary"])
+def test_text_becomes_the_files_that_fairseq_preprocess_writes(options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in TEXTS.items():
+        Path(name).write_bytes(text.encode())
+    command = shlex.split(f"-s en -t fr --trainpref train --validpref valid,test --testpref test {options}")
+    fairseq("fairseq-preprocess", *command, "--destdir", "theirs", "--workers", "2")
+    done = CliRunner().invoke(app, ["fairseq-preprocess", *command, "--destdir", "ours"])
+    assert done.exit_code == 0, done.output
+    Path("theirs/preprocess.log").unlink()
+    names = sorted(path.name for path in Path("theirs").iterdir())
+    assert len(names) == 18
+    assert sorted(path.name for path in Path("ours").iterdir()) == names
+    for name in names:
+        assert Path("ours", name).read_bytes() == Path("theirs", name).read_bytes(), name
 
 
 def lines(path: Path) -> list[str]:

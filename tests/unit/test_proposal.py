@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from luthier.cli import app
 from luthier.config import load_config
 from luthier.engines.engine import Choice
 from luthier.errors import InputError
 from luthier.proposal import Proposal, propose
+from luthier.proposal_pairs import named
 
 WORDS = ("a", "customer", "wrote", "that", "parcel", "came", "late", "box", "was", "open", "when", "it", "arrived", "door")
 
@@ -162,6 +165,69 @@ def test_squad_and_flat_questions_are_question_answering(tmp_path: Path):
     assert proposal.config["data"]["columns"] == {"question": "query", "context": "passage"}
     with pytest.raises(InputError, match="no answers"):
         propose(lines(tmp_path / "none.jsonl", [{"question": "Where?", "context": "He is in Rome."}]))
+
+
+# Texts with their translations
+
+
+def sentences(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).write_text("".join(f"{text(number)}\n" for number in range(20)), encoding="utf-8")
+
+
+@pytest.mark.parametrize("data", ["train.{en,fr}", "train.en", "train.en train.fr"])
+def test_two_files_of_parallel_text_are_a_translation(data: str, tmp_path: Path):
+    sentences(tmp_path, "train.en", "train.fr", "test.en", "test.fr", "valid.en", "train.md5", "train.csv")
+    proposal = proposed(Path(named([str(tmp_path / name) for name in data.split()])))
+    assert proposal.config == {
+        "task": {"name": "translation", "source_language": "en", "target_language": "fr"},
+        "model": {"name": "new", "architecture": "marian"},
+        "data": {"train": f"{tmp_path}/train.{{en,fr}}", "validation": "10%", "test": f"{tmp_path}/test.{{en,fr}}"},
+        "train": {"duration": "30 epochs", "batch": "2048 tokens", "learning_rate": 0.001},
+    }
+    assert "20 rows." in proposal.explanation
+
+
+def test_the_command_takes_both_files_as_a_shell_writes_braces_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    sentences(tmp_path, "train.en", "train.fr")
+    assert CliRunner().invoke(app, ["init", "train.en", "train.fr"]).exit_code == 0
+    assert yaml.safe_load(Path("train.yaml").read_text(encoding="utf-8"))["data"]["train"] == "train.{en,fr}"
+
+
+def test_the_file_that_is_named_is_the_source(tmp_path: Path):
+    sentences(tmp_path, "train.bpe.en", "train.bpe.pt", "test.bpe.en", "train.tok.pt")
+    proposal = proposed(Path(named([str(tmp_path / "train.bpe.pt")])))
+    assert proposal.config["data"]["train"] == f"{tmp_path}/train.bpe.{{pt,en}}"
+    assert proposal.config["model"] == "marian-pt-en"
+
+
+def test_files_whose_names_tell_no_languages_are_a_translation_too(tmp_path: Path):
+    sentences(tmp_path, "a.src", "b.tgt", "train.tgt", "train.src")
+    for names in (("a.src", "b.tgt"), ("train.src", "train.tgt")):
+        proposal = proposed(Path(named([str(tmp_path / name) for name in names])))
+        assert proposal.config["task"] == "translation"
+        assert "Name the languages in task" in proposal.explanation[0]
+        assert "20 rows." in proposal.explanation
+
+
+def test_messages_of_programs_are_a_translation(tmp_path: Path):
+    (tmp_path / "app.po").write_text('msgid "Open"\nmsgstr "Ouvrir"\n\nmsgid "Close"\nmsgstr "Fermer"\n', encoding="utf-8")
+    assert proposed(tmp_path / "app.po").config["task"] == "translation"
+
+
+def test_which_files_belong_together_is_not_guessed(tmp_path: Path):
+    sentences(tmp_path, "train.en", "train.fr", "train.de")
+    with pytest.raises(InputError, match=r"beside it lie train.de, train.fr. Give both files, .*train.en .*train.de"):
+        named([str(tmp_path / "train.en")])
+    with pytest.raises(InputError, match="found 3 files"):
+        named([str(tmp_path / f"train.{language}") for language in ("en", "fr", "de")])
+    sentences(tmp_path, "alone.en")
+    with pytest.raises(InputError, match="tells no format"):
+        propose(Path(named([str(tmp_path / "alone.en")])))
+    (tmp_path / "train.fr").write_text("une ligne\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"train.en has 20 lines, .*train.fr 1"):
+        propose(tmp_path / "train.{en,fr}")
 
 
 # Languages, splits, formats

@@ -189,7 +189,8 @@ def test_parallel_text_is_written_as_a_data_bin(folder: Path, tmp_path: Path):
         assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
     assert len(list(made.iterdir())) == 6
     again = tmp_path / "again"
-    write_data_bin(again, {"valid": f"{tmp_path}/text.{{en,fr}}"}, languages=("en", "fr"), dictionaries=folder)
+    both = (folder / "dict.en.txt", folder / "dict.fr.txt")
+    write_data_bin(again, {"valid": f"{tmp_path}/text.{{en,fr}}"}, languages=("en", "fr"), dictionaries=both)
     assert (again / "valid.en-fr.fr.bin").read_bytes() == (folder / "train.en-fr.fr.bin").read_bytes()
     joined = tmp_path / "joined"
     write_data_bin(joined, {"train": f"{tmp_path}/text.{{en,fr}}"}, languages=("en", "fr"), joined=True)
@@ -240,7 +241,8 @@ def test_real_text_is_encoded_into_the_ids_that_stood_there(real: Path, tmp_path
             made = vocabulary.ids_of([row[role] for row in read])
             assert [ids.tolist() for ids in made] == [ids[:-1].tolist() for ids in stored]
     texts = {"valid": f"{place}/text/val.tok.{{en,fr}}", "test": f"{place}/text/test_2016_flickr.tok.{{en,fr}}"}
-    write_data_bin(tmp_path / "made", texts, languages=("en", "fr"), dictionaries=place / "data-bin", codes=place / "codes.bpe")
+    both = (place / "data-bin/dict.en.txt", place / "data-bin/dict.fr.txt")
+    write_data_bin(tmp_path / "made", texts, languages=("en", "fr"), dictionaries=both, codes=place / "codes.bpe")
     for path in (tmp_path / "made").iterdir():
         assert path.read_bytes() == (place / "data-bin" / path.name).read_bytes(), path.name
 

@@ -158,7 +158,7 @@ def test_a_near_name_is_suggested():
         ("--max-tokens", "--max-tokens has no value"),
         ("--max-tokens many", 'found "many", expected a number'),
         ("--lr nan", "expected a number"),
-        ("fairseq-preprocess --trainpref x", "other flags"),
+        ("fairseq-preprocess --trainpref x", "luthier fairseq-preprocess takes its flags"),
         ("--eval-bleu-args '[1]'", "JSON object"),
     ],
 )

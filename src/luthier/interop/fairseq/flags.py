@@ -243,9 +243,10 @@ def _without_program(words: Sequence[str], given: Given) -> list[str]:
         if match:
             given.program = match.group(1).replace("_", "-")
             if given.program not in ("train", "generate", "interactive"):
-                raise InputError(
-                    f"{word} takes other flags", fix="Give the flags of fairseq-train, fairseq-generate or fairseq-interactive."
-                )
+                fix = "Give the flags of fairseq-train, fairseq-generate or fairseq-interactive."
+                if given.program == "preprocess":
+                    fix = "It writes data: luthier fairseq-preprocess takes its flags."
+                raise InputError(f"{word} takes other flags", fix=fix)
             return list(words[number + 1 :])
         if word.startswith("--") or not (re.match(r"^\w+=|^-", word) or "python" in word or word in ("srun", "env", "nohup")):
             break
