@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import InputError, did_you_mean
+from luthier.registry import Registry
 
+CONVERTED = Registry(
+    "model scheme",
+    {"fairseq": "luthier.interop.fairseq.conversion:converted", "keras": "luthier.interop.keras_preset:converted"},
+)
+"""Schemes of other people's files: from what follows the colon, and the cache, to a folder in the hub's format."""
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _PICKLED = ["pytorch_model*.bin"]
@@ -19,7 +25,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 BASE_CONFIG = "base_config.json"
 """The config of an adapter's base under the task's head. As config.json it would make transformers look for the
 base's weights beside it."""
-_LATER = {"keras"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,8 @@ def resolve_model(name: str) -> ModelSource:
     scheme, colon, rest = name.partition(":")
     if colon and scheme == "hf":
         return _opened(name, _from_hub(rest), "hub")
-    if colon and scheme == "fairseq":
-        from luthier.interop.fairseq.conversion import converted
-
-        return _opened(name, converted(rest, _conversions()), "fairseq checkpoint")
-    if colon and scheme in _LATER:
-        raise InputError(
-            f'models of the scheme "{scheme}:" cannot be read yet', where="model", fix="Give a folder in the hub's format."
-        )
+    if colon and scheme in CONVERTED:
+        return _opened(name, CONVERTED.get(scheme)(rest, _conversions()), f"converted from {scheme}")
     path = Path(name).expanduser()
     if path.exists():
         folder = path / "model" if _holds_model(path / "model") else path

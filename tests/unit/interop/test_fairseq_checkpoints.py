@@ -30,7 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_same_checkpoint_is_converted_once(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
     path = fairseq_files.write(tmp_path / "model", Tiny())
     first = resolve_model(f"fairseq:{path}")
-    assert first.found_as == "fairseq checkpoint"
+    assert first.found_as == "converted from fairseq"
     assert first.folder.parent == cache
     assert "converting" in capsys.readouterr().err
     made = (first.folder / "model.safetensors").stat().st_mtime_ns

@@ -65,6 +65,7 @@ class HubWeights:
     Args:
         folder: holds safetensors files.
         prefix: of the body's weights, as transformers writes them under a head.
+        tensors: take the place of what the folder holds.
 
     Attributes:
         places: by the paths of Keras' variables.
@@ -75,9 +76,9 @@ class HubWeights:
         SecurityError: the weights are a pickle.
     """
 
-    def __init__(self, folder: Path, prefix: str) -> None:
+    def __init__(self, folder: Path, prefix: str, *, tensors: Mapping[str, np.ndarray] | None = None) -> None:
         self.folder, self._prefix = folder, prefix
-        self._tensors = _read_tensors(folder)
+        self._tensors = _read_tensors(folder) if tensors is None else dict(tensors)
         self._read: set[str] = set()
         self._covered: dict[str, int] = {}
         self.places: dict[str, Place] = {}

@@ -131,6 +131,11 @@ class Network:
             logits = self.backbone.token_embedding(states, reverse=True)
         return logits + values[_BIAS][0] if _BIAS in values else logits
 
+    def assign(self, values: Mapping[str, np.ndarray]) -> None:
+        """Put values into the backbone's own variables: for a copy that Keras itself writes."""
+        for variable, value in self._mapping(values, None):
+            variable.assign(value)
+
     def save(self, folder: Path, values: Mapping[str, np.ndarray]) -> None:
         """Write a folder in the hub's format."""
         body = ((self._places[name], values[name]) for name, weight in self.weights.items() if weight.variable is not None)
@@ -187,13 +192,13 @@ def load_network(folder: Path, head: Head, *, seed: int | None, engine: str) -> 
     family = family_of(folder, config.to_dict(), head, engine=engine)
     renew = set_head(config, head)
     described = config.to_dict()
-    converter = _converter(described)
+    converter = converter_of(described)
     backbone = build_backbone(family, described, converter)
     files = HubWeights(folder, family.prefix)
     converter.convert_weights(backbone, files, described)
     weights, values = _body(folder, family, head, backbone, files)
     steps = steps_of(family, head, described)
-    made = _make_pooler(weights, values, files, backbone, described, seed or 0)
+    made = _make_pooler(weights, values, files, backbone, described, seed or 0) if isinstance(head, SequenceHead) else []
     made += _head_weights(weights, values, steps, files, head, described, renew=renew, seed=seed or 0)
     if made and seed is None:
         what = (
@@ -208,7 +213,8 @@ def load_network(folder: Path, head: Head, *, seed: int | None, engine: str) -> 
     return Loaded(network, values, tuple(made), unused)
 
 
-def _converter(config: Mapping[str, Any]) -> Any:
+def converter_of(config: Mapping[str, Any]) -> Any:
+    """Return KerasHub's module that reads folders of a config's kind."""
     from keras_hub.src.utils.transformers.preset_loader import TransformersPresetLoader
 
     return TransformersPresetLoader("", dict(config)).converter
