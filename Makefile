@@ -21,7 +21,7 @@ help:
 	@echo "make bench      speed against the stock Trainer    (LUTHIER_BENCH_DATA=folder)"
 	@echo "make parity     scores against the stock Trainer   (LUTHIER_BENCH_DATA=folder)"
 	@echo "make peers      speed beside TRL                  (LUTHIER_BENCH_DATA=folder)"
-	@echo "make curves     loss curves beside the stock Trainer's (LUTHIER_BENCH_DATA=folder)"
+	@echo "make curves     losses beside the stock Trainer's     (LUTHIER_BENCH_DATA=folder)"
 	@echo "make clean      remove the environment and caches"
 
 # torch comes first and pinned: the range of pyproject.toml could bring another build. The stamp is written last,

@@ -67,7 +67,11 @@ def collator(tokenizer: Any, head: Head, model: Any) -> Any:
 
 
 def stock_model(folder: Path, head: Head, *, seed: int) -> Any:
-    """Return the plain model under the head."""
+    """Return the plain model under the head.
+
+    Marian's computed positions stay fixed, as its class makes them: loading forgets that, and what the Trainer would make
+    of them is left out when it saves.
+    """
     transformers.set_seed(seed)
     options: dict[str, Any] = {"local_files_only": True}
     if isinstance(head, SpanHead):
@@ -77,7 +81,11 @@ def stock_model(folder: Path, head: Head, *, seed: int) -> Any:
     if isinstance(head, CausalHead):
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
     if isinstance(head, Seq2SeqHead):
-        return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, **options)
+        model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, **options)
+        for module in model.modules():
+            if hasattr(module, "create_weight"):
+                module.requires_grad_(False)
+        return model
     return transformers.AutoModelForTokenClassification.from_pretrained(folder, num_labels=head.num_labels, **options)  # type: ignore[union-attr]
 
 
