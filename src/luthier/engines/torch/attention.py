@@ -167,6 +167,8 @@ def register() -> None:
     """Make transformers know this attention by its name. Models never save the name."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
+    if NAME in AttentionInterface().valid_keys():  # perhaps in the form that compiled layers need
+        return
     AttentionInterface.register(NAME, packed_attention)
     # An unregistered mask name means "no mask" too, but only a registered one is a documented promise.
     AttentionMaskInterface.register(NAME, _no_mask)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import Batch, LazyScalar, TrainingSetup
-from luthier.engines.torch import adapters, gpu, methods, packing
+from luthier.engines.torch import adapters, compiled, gpu, methods, packing, structure
 from luthier.engines.torch.adapters import Adapter
 from luthier.engines.torch.batch import Piece, TorchBatch, count_targets
 from luthier.engines.torch.buckets import Buckets
@@ -57,6 +57,7 @@ class TorchModel:
         self._optimizer: Optimizer | None = None
         self._step = 0
         self._stale = False
+        self._recomputes = setup is not None and setup.gradient_checkpointing
         self._rows: UsedRows | None = None
         self._frozen: FrozenStates | None = None
         if setup is None:
@@ -108,20 +109,40 @@ class TorchModel:
         return micro_tokens(self.network.config, self._device, training=self._optimizer is not None)
 
     def begin(self, features: FeatureStore, *, passes: float, folder: Path) -> Mapping[str, str | int]:
-        if passes <= 1 or not isinstance(self._batching, Packed):
+        if not isinstance(self._batching, Packed):
             return {}
+        facts = self._remember_frozen(features, self._batching, folder) if passes > 1 else {}
+        operations = 6 * float(features.lengths.sum()) * passes * sum(p.numel() for p in self.network.parameters())
+        # Layers that hand on what was kept are changed at every step.
+        if self._frozen is None and not self._recomputes and compiled.pays(self._device, operations):
+            facts["compiled_layers"] = self._compile(self._batching)
+        return facts
+
+    def _remember_frozen(self, features: FeatureStore, batching: Packed, folder: Path) -> dict[str, str | int]:
         self._set_inference()
-        layers = frozen_layers(self.network, self._batching, self._head)
+        layers = frozen_layers(self.network, batching, self._head)
         if not layers:
             return {}
         found = remember(
-            self.network, self._batching, self._head, features, layers=layers, precision=self._precision, folder=folder,
+            self.network, batching, self._head, features, layers=layers, precision=self._precision, folder=folder,
             micro_tokens=self.micro_tokens, run=self._results_without_gradient,
         )  # fmt: skip
         if isinstance(found, str):
             return {"frozen_layers": f"{len(layers)}, {found}"}
         self._frozen = found
         return {"frozen_layers": f"{len(layers)}, computed once ({found.file.nbytes / 2**20:.0f} MiB in a file)"}
+
+    def _compile(self, batching: Packed) -> str:
+        self._set_inference()
+        (piece,) = batching.pieces(packing.probe_features(self.network, self._head))
+        trained = list(self._trained().values())
+
+        def trial() -> list[Tensor]:
+            results = self._results(piece.to(self._device)).float()
+            gradients = torch.autograd.grad(results.square().sum(), trained, allow_unused=True)
+            return [results.detach(), *(gradient.float() for gradient in gradients if gradient is not None)]
+
+        return compiled.compile_layers(structure.layers(self.network), trial, precision=self._precision)
 
     def collate(self, features: Sequence[Feature]) -> TorchBatch:
         if self._adapter is not None and self._adapter.virtual is not None:

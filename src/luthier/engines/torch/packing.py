@@ -111,7 +111,7 @@ def choose(network: Any, head: Head) -> Packed | Buckets:
     attention.register()
     buckets = Buckets(network, head)
     with torch.no_grad():
-        features = _probe_features(network, head)
+        features = probe_features(network, head)
         alone = [_results(buckets, [feature]) for feature in features]
         pad_id = getattr(network.config, "pad_token_id", None)
         hooks = _adapt(network, head)
@@ -186,7 +186,7 @@ def _gather_firsts(network: Any) -> list[Any]:
     return hooks
 
 
-def _probe_features(network: Any, head: Head) -> list[Feature]:
+def probe_features(network: Any, head: Head) -> list[Feature]:
     """Return features whose lengths differ; one is longer than the network's window where that is short."""
     config = network.config.get_text_config()
     lengths, targets = list(_PROBE_LENGTHS), list(_PROBE_TARGETS)
