@@ -12,7 +12,7 @@ TESTS ?= tests
 # One thread a process: two test processes with two threads each would wait for each other on two cores.
 RUN_TESTS = OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
 
-.PHONY: help demo test test-fast lint types check bench parity peers curves clean need-bench-data
+.PHONY: help demo test test-fast lint types check bench parity peers curves engines clean need-bench-data
 
 help:
 	@echo "make demo       train a news classifier in a few minutes"
@@ -22,6 +22,7 @@ help:
 	@echo "make parity     scores against the stock Trainer   (LUTHIER_BENCH_DATA=folder)"
 	@echo "make peers      speed beside TRL                  (LUTHIER_BENCH_DATA=folder)"
 	@echo "make curves     losses beside the stock Trainer's     (LUTHIER_BENCH_DATA=folder)"
+	@echo "make engines    scores of torch, tensorflow and jax   (LUTHIER_BENCH_DATA=folder)"
 	@echo "make clean      remove the environment and caches"
 
 # torch comes first and pinned: the range of pyproject.toml could bring another build. The stamp is written last,
@@ -69,6 +70,10 @@ peers: need-bench-data $(STAMP)
 
 curves: need-bench-data $(STAMP)
 	"$(BIN)/python" -m benchmarks.curves
+
+engines: need-bench-data $(STAMP)
+	"$(BIN)/python" -m benchmarks.engines
+	"$(BIN)/python" -m benchmarks.keras_speed
 
 clean:
 	rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache
