@@ -20,7 +20,7 @@ help:
 	@echo "make check      lint and types"
 	@echo "make bench      speed against the stock Trainer    (LUTHIER_BENCH_DATA=folder)"
 	@echo "make parity     scores against the stock Trainer   (LUTHIER_BENCH_DATA=folder)"
-	@echo "make peers      speed beside TRL                  (LUTHIER_BENCH_DATA=folder)"
+	@echo "make peers      speed beside other packages       (LUTHIER_BENCH_DATA=folder)"
 	@echo "make curves     losses beside the stock Trainer's     (LUTHIER_BENCH_DATA=folder)"
 	@echo "make engines    scores of torch, tensorflow and jax   (LUTHIER_BENCH_DATA=folder)"
 	@echo "make clean      remove the environment and caches"

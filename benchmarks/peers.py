@@ -1,10 +1,12 @@
-"""Training speed beside TRL's SFTTrainer, as a user gets it: ``make peers``.
+"""Training speed beside other packages, as a user gets them: ``make peers``.
 
-A Llama of 29 M with random weights, chat rows (alpaca), the responses alone with loss, batch 32. TRL is installed into
-an environment of its own, beside the same torch. Each run is a process of its own, and Luthier's alternate with TRL's
-(A B A B). What is compared is tokens without padding a processor second; the first two steps are dropped. TRL runs
-with its defaults (recomputing activations, bfloat16); without those in float32; and packed, with as many tokens a step.
-On a CPU its packing lets sequences see each other: TRL itself warns of that.
+TRL's SFTTrainer on a Llama of 29 M with random weights: chat rows (alpaca), the responses alone with loss, batch 32; with
+its defaults (recomputing activations, bfloat16), without those in float32, and packed, with as many tokens a step. On a CPU
+its packing lets sequences see each other: TRL itself warns of that. simpletransformers on MiniLM: tagging of CoNLL-2003,
+batch 32, with its defaults, which pad every sentence to 128 tokens.
+
+Each package has an environment of its own, beside the same torch. Each run is a process of its own, and Luthier's alternate
+with the other's (A B A B). What is compared is tokens without padding a processor second; the first two steps are dropped.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,83 +27,129 @@ from benchmarks.bench import LuthierSide
 from benchmarks.results import table, write
 from benchmarks.stock import planned
 from benchmarks.workloads import small_decoder, workloads
+from luthier.samples import fetch
 
 _DROPPED = 2
-_MODES = ("defaults", "plain", "packed")
+_TOKENS = 512
+"""Of a packed row of TRL's."""
 
 
-def environment(folder: Path) -> Path:
-    """Make TRL's environment, unless it is there; return its Python."""
-    python = folder / "bin" / "python"
+@dataclass(frozen=True)
+class Peer:
+    """Another package and what it is measured on.
+
+    Attributes:
+        package: its name on PyPI, and of its script here.
+        title: of the table.
+        workload: Luthier's side.
+        modes: what its script is asked for.
+        model: a folder, from one for scratch.
+        rows: what its script reads, from Luthier's side and the features of each step.
+    """
+
+    package: str
+    title: str
+    workload: str
+    modes: tuple[str, ...]
+    model: Callable[[Path], str]
+    rows: Callable[[LuthierSide, Sequence[Sequence[int]]], list[dict[str, Any]]]
+
+
+def dialogues(side: LuthierSide, steps: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """Return token ids with the mask of what is learned."""
+    arrays = [side.features[index].arrays for members in steps for index in members]
+    return [{"input_ids": a["input_ids"].tolist(), "completion_mask": (a["labels"] >= 0).astype(int).tolist()} for a in arrays]
+
+
+def sentences(side: LuthierSide, steps: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """Return words with their tags."""
+    split = side.data.splits["train"]
+    rows = [split.row(int(side.features.groups[index])) for members in steps for index in members]
+    return [{"words": list(row["tokens"]), "tags": list(row["tags"])} for row in rows]
+
+
+PEERS = (
+    Peer(
+        "trl", "TRL: Llama of 29 M, chat rows", "alpaca", ("defaults", "plain", "packed"), small_decoder, dialogues
+    ),
+    Peer(
+        "simpletransformers", "simpletransformers: MiniLM, tagging of CoNLL-2003", "conll2003-4000", ("defaults",),
+        lambda _: str(fetch("minilm")), sentences,
+    ),
+)  # fmt: skip
+
+
+def environment(folder: Path, package: str) -> Path:
+    """Make a package's environment, unless it is there; return its Python."""
+    python = folder / package / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder / package)], check=True)
         constraints = str(Path(__file__).parents[1] / "constraints.txt")
-        for package in ("torch", "trl"):
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--constraint", constraints, package], check=True)
+        for name in ("torch", package):
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--constraint", constraints, name], check=True)
     return python
 
 
-def write_rows(side: LuthierSide, steps: int, path: Path) -> int:
-    """Write the features of the first steps in order for TRL; return the tokens of a step, on average."""
-    order = [index for members in planned(side.features, side.settings, steps) for index in members]
-    rows = []
-    for index in order:
-        arrays = side.features[index].arrays
-        mask = (arrays["labels"] >= 0).astype(int).tolist()
-        rows.append({"input_ids": arrays["input_ids"].tolist(), "completion_mask": mask})
-    path.write_text(json.dumps(rows), encoding="utf-8")
-    return sum(len(row["input_ids"]) for row in rows) // steps
-
-
-def rate(seconds: list[float], tokens: list[int]) -> float:
-    """Return tokens a processor second of the steady steps."""
-    return sum(tokens[_DROPPED:]) / sum(seconds[_DROPPED:])
-
-
-def luthier_rate(scratch: Path, precision: str, steps: int) -> float:
-    """Return Luthier's rate, measured in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.peers", "--alone", precision, "--steps", str(steps), "--scratch", str(scratch)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.splitlines()[-1])
-
-
-def side_of(scratch: Path, precision: str, steps: int) -> LuthierSide:
+def side_of(peer: Peer, scratch: Path, precision: str, steps: int) -> LuthierSide:
     """Return Luthier's side of the workload."""
     scratch.mkdir(parents=True, exist_ok=True)
-    workload = next(one for one in workloads(scratch) if one.name == "alpaca")
+    workload = next(one for one in workloads(scratch) if one.name == peer.workload)
     return LuthierSide(workload, scratch / precision, precision, steps)
 
 
-def alone(scratch: Path, precision: str, steps: int) -> None:
+def luthier_rate(peer: Peer, scratch: Path, precision: str, steps: int) -> float:
+    """Return Luthier's rate, measured in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.peers", peer.package, "--alone", precision]
+    done = subprocess.run(
+        [*command, "--steps", str(steps), "--scratch", str(scratch)], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def alone(peer: Peer, scratch: Path, precision: str, steps: int) -> None:
     """Take the steps and print the rate."""
-    side = side_of(scratch, precision, steps)
+    side = side_of(peer, scratch, precision, steps)
     for _ in range(steps):
         side.step()
+    chosen = planned(side.features, side.settings, steps)[_DROPPED:]
+    tokens = sum(int(side.features.lengths[index]) for members in chosen for index in members)
+    print(tokens / sum(side.seconds[_DROPPED:]))
+
+
+def peer_rate(peer: Peer, python: Path, scratch: Path, mode: str, side: LuthierSide, steps: int) -> float | None:
+    """Return the other package's rate in one mode; None where it fails."""
     chosen = planned(side.features, side.settings, steps)
-    print(rate(side.seconds, [sum(int(side.features.lengths[index]) for index in members) for members in chosen]))
+    total = sum(int(side.features.lengths[index]) for members in chosen for index in members)
+    rows = scratch / f"{peer.package}.json"
+    rows.write_text(json.dumps(peer.rows(side, chosen)), encoding="utf-8")
+    batch = round(total / steps / _TOKENS) if mode == "packed" else len(chosen[0])
+    script = str(Path(__file__).with_name(f"peer_{peer.package}.py"))
+    arguments: list[Any] = [rows, peer.model(scratch), scratch / "out", steps, batch, side.settings.learning_rate, mode]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(python), script, *map(str, arguments)], capture_output=True, text=True, env=kept, cwd=scratch, check=False
+    )
+    if done.returncode:
+        print(f"{peer.package}, {mode}: {done.stderr.splitlines()[-1]}", flush=True)
+        return None
+    result = json.loads(done.stdout.splitlines()[-1])
+    seconds = result["seconds"][_DROPPED:]
+    # Where it does not say which rows a step had, those of a step are taken to be as long as the others.
+    tokens = sum(result["tokens"][_DROPPED:]) if "tokens" in result else total / steps * len(seconds)
+    return float(tokens / sum(seconds))
 
 
-def measure(scratch: Path, python: Path, *, steps: int, turns: int) -> list[list[str]]:
+def measure(peer: Peer, scratch: Path, python: Path, *, steps: int, turns: int) -> list[list[str]]:
     """Return the rows of the table."""
-    side = side_of(scratch, "float32", steps)
-    rows = scratch / "rows.json"
-    tokens = write_rows(side, steps, rows)
-    model, learning_rate = small_decoder(scratch), side.settings.learning_rate
+    side = side_of(peer, scratch, "float32", steps)
     found: dict[str, list[float]] = {}
     for turn in range(turns):
         for precision in ("float32", "auto"):
-            found.setdefault(f"Luthier, {precision}", []).append(luthier_rate(scratch, precision, steps))
-        for mode in _MODES:
-            batch = round(tokens / 512) if mode == "packed" else 32
-            arguments: list[Any] = [rows, model, scratch / "trl", steps, batch, learning_rate, mode]
-            script = str(Path(__file__).with_name("peer_trl.py"))
-            kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-            done = subprocess.run([str(python), script, *map(str, arguments)], capture_output=True, text=True, env=kept)
-            if done.returncode:
-                print(f"TRL, {mode}: {done.stderr.splitlines()[-1]}", flush=True)
-                continue
-            result = json.loads(done.stdout.splitlines()[-1])
-            found.setdefault(f"TRL, {mode}", []).append(rate(result["seconds"], result["tokens"]))
+            found.setdefault(f"Luthier, {precision}", []).append(luthier_rate(peer, scratch, precision, steps))
+        for mode in peer.modes:
+            rate = peer_rate(peer, python, scratch, mode, side, steps)
+            if rate is not None:
+                found.setdefault(f"{peer.package}, {mode}", []).append(rate)
         print(turn, {name: round(rates[-1]) for name, rates in found.items()}, flush=True)
     base = statistics.median(found["Luthier, auto"])
     return [
@@ -113,23 +163,26 @@ def measure(scratch: Path, python: Path, *, steps: int, turns: int) -> list[list
 
 
 def main() -> None:
-    """Measure and write the table."""
+    """Measure all packages, or those named, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--environment", type=Path, default=Path(tempfile.gettempdir()) / "luthier-peer-trl")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "luthier-peers")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--scratch", type=Path)
     parser.add_argument("--alone", choices=("auto", "float32"), help="take Luthier's steps and print their rate")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="luthier-peers-") as folder:
-        scratch = options.scratch or Path(folder)
-        if options.alone:
-            alone(scratch, options.alone, options.steps)
-            return
-        rows = measure(scratch, environment(options.environment), steps=options.steps, turns=options.turns)
-    text = f"{options.turns} turns of {options.steps} steps, the first {_DROPPED} dropped.\n\n"
-    text += table(["side", "tokens a processor second (lowest to highest)", "Luthier auto is faster by"], rows)
-    write("Training speed beside TRL: Llama of 29 M, chat rows", "make peers", text)
+    for peer in (one for one in PEERS if one.package in (options.names or [one.package])):
+        with tempfile.TemporaryDirectory(prefix="luthier-peers-") as folder:
+            scratch = options.scratch or Path(folder)
+            if options.alone:
+                alone(peer, scratch, options.alone, options.steps)
+                return
+            python = environment(options.environments, peer.package)
+            rows = measure(peer, scratch, python, steps=options.steps, turns=options.turns)
+        text = f"{options.turns} turns of {options.steps} steps, the first {_DROPPED} dropped.\n\n"
+        text += table(["side", "tokens a processor second (lowest to highest)", "Luthier auto is faster by"], rows)
+        write(f"Training speed beside {peer.title}", "make peers", text)
 
 
 if __name__ == "__main__":
