@@ -207,7 +207,12 @@ def packed_attention(
     pattern = Pattern(queries, keys, dropout, scale, causal, sliding_window)
     # [1, N, T, D] is a view of [T, N * D] as the projections wrote it.
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-    if query.device.type == "cpu":
+    return attend(q, k, v, pattern)[None], None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern) -> Tensor:
+    """Attend as the pattern says: q [T, N, D] and k, v [T', N or fewer, D] to [T, N, D]."""
+    if q.device.type == "cpu":
         from luthier.engines.torch.attention_cpu import PackedProducts
 
         repeats = q.shape[1] // k.shape[1]
@@ -215,14 +220,14 @@ def packed_attention(
             k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
         q, k = q.to(v.dtype), k.to(v.dtype)
         attended: Tensor = PackedProducts.apply(q, k, v, pattern)  # type: ignore[no-untyped-call]
-        return attended[None], None
-    if q.is_cuda and not dropout and q.dtype == k.dtype == torch.bfloat16:
-        return _variable_length(q, k, v, pattern)[None], None
+        return attended
+    if q.is_cuda and not pattern.dropout and q.dtype == k.dtype == torch.bfloat16:
+        return _variable_length(q, k, v, pattern)
     parts = [
         _attend(pattern, group, seen, q[group.start : group.stop], k[seen.start : seen.stop], v[seen.start : seen.stop])
         for group, seen in pattern.groups()
     ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _sides(module: Any, segments: Segments | PairSegments, *, causal: bool) -> tuple[Segments, Segments]:

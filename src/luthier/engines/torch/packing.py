@@ -5,8 +5,8 @@ Whether a network can be packed is found by trying it, not by a list of names.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,11 @@ from luthier.engines.torch import attention
 from luthier.engines.torch.attention import num_blocks, pair_segments_of, segments_of
 from luthier.engines.torch.batch import Piece, decoder_inputs, feature_weights, gathered_labels, tensor
 from luthier.engines.torch.buckets import Buckets, flat_results
+from luthier.engines.torch.pooling import Removable, gather_firsts
 from luthier.engines.torch.positions import restart_positions
 from luthier.heads import Head, Seq2SeqHead, SequenceHead
 
 _PROBE_LENGTHS = (7, 3, 9)
-_AFTER_ATTENTION = ["hidden_states", "input_tensor"]
-"""What the module after BERT's attention takes: the attended states and those that went in."""
 _PROBE_TARGETS = (5, 10, 4)
 _LONGEST_PROBE = 96
 """Longer ones would make loading slow."""
@@ -114,76 +113,31 @@ def choose(network: Any, head: Head) -> Packed | Buckets:
         features = probe_features(network, head)
         alone = [_results(buckets, [feature]) for feature in features]
         pad_id = getattr(network.config, "pad_token_id", None)
-        hooks = _adapt(network, head)
-        for first_position in dict.fromkeys((0, 0 if pad_id is None else pad_id + 1)):
-            packed = Packed(network, head, first_position=first_position)
-            try:
-                network.set_attn_implementation(attention.NAME)
-                together = _results(packed, features)
-            except Exception:
-                # Whatever the network's code raises when it is called like this, it cannot be packed.
-                continue
-            if _equal(torch.cat(alone), together):
-                return packed
-    for hook in hooks:
-        hook.remove()
+        for adapt in _adaptations(head):
+            hooks = adapt(network)
+            for first_position in dict.fromkeys((0, 0 if pad_id is None else pad_id + 1)):
+                packed = Packed(network, head, first_position=first_position)
+                try:
+                    network.set_attn_implementation(attention.NAME)
+                    together = _results(packed, features)
+                except Exception:
+                    # Whatever the network's code raises when it is called like this, it cannot be packed.
+                    continue
+                if _equal(torch.cat(alone), together):
+                    return packed
+            for hook in hooks:
+                hook.remove()
     network.set_attn_implementation(own)
     return buckets
 
 
-def _adapt(network: Any, head: Head) -> list[Any]:
-    """Hook into a network what packing needs beside the attention; return what removes it."""
+def _adaptations(head: Head) -> Sequence[Callable[[Any], list[Removable]]]:
+    """Return what packing hooks into a network beside the attention, what saves most first."""
     if isinstance(head, Seq2SeqHead):
-        return list(restart_positions(network))
-    return _gather_firsts(network) if isinstance(head, SequenceHead) else []
-
-
-def encoder_layers(network: Any) -> list[Any]:
-    """Return the layers of the encoder, lowest first; empty when the network has no such list."""
-    count = getattr(network.config, "num_hidden_layers", None)
-    lists = [module for module in network.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count]
-    return list(lists[0]) if count and len(lists) == 1 else []
-
-
-def _gather_firsts(network: Any) -> list[Any]:
-    """Let the last layer hand on each sequence's first token alone: [1, T, H] to [S, 1, H].
-
-    So the checkpoint's own pooler and classifier, which take the first token of every row, run unchanged. Where the
-    layer is built as BERT's, what stands after its attention computes those tokens alone, too.
-    """
-    layers = encoder_layers(network)
-    if not layers:
-        return []
-    last = layers[-1]
-    inside: list[Any] = []  # the segments of the layer's last run, which gradient checkpointing may repeat without its hooks
-
-    def enter(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
-        inside[:] = [kwargs.get("segments")]
-
-    def narrow(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-        segments = inside[0] if inside else None
-        if segments is None:
-            return None
-        return tuple(states.index_select(1, segments.firsts) for states in args)
-
-    def leave(_: Any, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        segments = kwargs.get("segments")
-        if segments is None:
-            return output
-        states = output[0] if isinstance(output, tuple) else output
-        if states.shape[1] != len(segments.firsts):
-            states = states.index_select(1, segments.firsts)
-        firsts = states[0][:, None, :]
-        return (firsts, *output[1:]) if isinstance(output, tuple) else firsts
-
-    hooks = [last.register_forward_hook(leave, with_kwargs=True)]
-    after_attention = getattr(getattr(last, "attention", None), "output", None)
-    if after_attention is not None and list(inspect.signature(after_attention.forward).parameters) == _AFTER_ATTENTION:
-        hooks += [
-            last.register_forward_pre_hook(enter, with_kwargs=True),
-            after_attention.register_forward_pre_hook(narrow),
-        ]
-    return hooks
+        return [lambda network: list(restart_positions(network))]
+    if isinstance(head, SequenceHead):
+        return [partial(gather_firsts, queries=queries) for queries in (True, False)]
+    return [lambda _: []]
 
 
 def probe_features(network: Any, head: Head) -> list[Feature]:
