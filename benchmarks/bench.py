@@ -3,9 +3,10 @@
 ``make bench``. Both sides take the same updates: the same rows in the same order. The stock Trainer's loop leads;
 before each of its steps every other side takes the same one. Time is processor time of forward, backward and
 update (Luthier's with collating, the Trainer's without); the first two steps are dropped. The ratio of a step needs
-no tokens: both sides have the same. The table has its median and its quartiles, and the share of the machine's
-measured matrix-product peak that useful tokens reach. Losses differ where there is dropout or a new head, whose
-first weights are each side's own: that is MiniLM's workloads.
+no tokens: both sides have the same. The table has its median and its quartiles, the share of the machine's measured
+matrix-product peak that useful tokens reach, and the ratio that there would be if Luthier reached all of it. Below stands
+what Luthier's time goes into, from a profile of three more steps. Losses are compared by ``benchmarks.curves``, without
+dropout and from the same first weights.
 """
 
 from __future__ import annotations
@@ -40,8 +41,19 @@ _DROPPED = 2
 _NEVER = Duration(10**6, "steps")
 COLUMNS = (
     "work", "Luthier", "stock", "stock tokens/cpu s", "Luthier tokens/cpu s", "ratio (quartiles)", "bar",
-    "share of peak: stock, Luthier", "largest difference of a loss",
+    "share of peak: stock, Luthier", "ratio at the peak",
 )  # fmt: skip
+_PROFILED = 3
+_KINDS = {
+    "matrix products": ("mm", "addmm"),
+    "attention": ("bmm", "PackedProducts", "PackedProductsBackward", "_softmax", "_softmax_backward_data", "index_select"),
+    "casts and copies": ("copy_", "fill_", "add_"),
+    "activations and norms": ("gelu", "gelu_backward", "silu", "silu_backward", "mul", "native_layer_norm",
+                              "native_layer_norm_backward", "rsqrt", "pow"),
+    "dropout": ("_Dropout", "_DropoutBackward", "bitwise_and"),
+    "optimizer": ("_fused_adamw_", "linalg_vector_norm"),
+}  # fmt: skip
+"""torch's operations by what they are for; the softmax of the vocabulary's loss counts as attention's."""
 
 
 class LuthierSide:
@@ -57,7 +69,6 @@ class LuthierSide:
             self.assembly.settings(), duration=Duration(steps, "steps"), save_every=_NEVER, evaluate_every=_NEVER
         )
         self.seconds: list[float] = []
-        self.losses: list[float] = []
         self._events: Iterator[Any] = fit(
             self.model, features, self.settings, checkpoints=Checkpoints(scratch / "none", keep=1)
         )
@@ -67,7 +78,6 @@ class LuthierSide:
         began = time.process_time()
         for event in self._events:
             if event.kind == "progress":
-                self.losses.append(event.data["loss"])
                 break
         self.seconds.append(time.process_time() - began)
 
@@ -76,7 +86,7 @@ class Interleaved(transformers.TrainerCallback):  # type: ignore[misc]
     """Lets the other sides step before each step of the Trainer, and clocks that step."""
 
     def __init__(self, sides: list[LuthierSide]) -> None:
-        self.sides, self.seconds, self.losses = sides, list[float](), list[float]()
+        self.sides, self.seconds = sides, list[float]()
         self._began = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -86,10 +96,6 @@ class Interleaved(transformers.TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.seconds.append(time.process_time() - self._began)
-
-    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
 
 
 def stock_steps(workload: Workload, side: LuthierSide, scratch: Path, clock: Any, *, bf16: bool, steps: int) -> None:
@@ -104,12 +110,26 @@ def stock_steps(workload: Workload, side: LuthierSide, scratch: Path, clock: Any
     made.train()
 
 
-def measure(workload: Workload, scratch: Path, *, steps: int) -> list[list[str]]:
-    """Return the rows of the table: against float32, and against the stock Trainer's own bfloat16."""
+def profiled(side: LuthierSide) -> str:
+    """Return what a side's time goes into."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(_PROFILED):
+            side.step()
+    times = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profile.key_averages()}
+    total = sum(times.values())
+    shares = {kind: sum(times.get(name, 0.0) for name in names) / total for kind, names in _KINDS.items()}
+    shares["the rest"] = 1.0 - sum(shares.values())
+    return ", ".join(f"{kind} {100 * share:.0f}%" for kind, share in shares.items())
+
+
+def measure(workload: Workload, scratch: Path, *, steps: int) -> tuple[list[list[str]], str]:
+    """Return the rows of the table, against float32 and the stock Trainer's own bfloat16, and where the time goes."""
     rows: list[list[str]] = []
+    goes: dict[str, str] = {}
     for bf16 in (False, True):
         bars = {"auto": workload.bfloat16_bar} if bf16 else workload.bars
-        sides = [LuthierSide(workload, scratch / f"{precision}-{bf16}", precision, steps) for precision in bars]
+        more = 0 if bf16 else _PROFILED
+        sides = [LuthierSide(workload, scratch / f"{precision}-{bf16}", precision, steps + more) for precision in bars]
         clock = Interleaved(sides)
         stock_steps(workload, sides[0], scratch, clock, bf16=bf16, steps=steps)
         chosen = planned(sides[0].features, sides[0].settings, steps)[_DROPPED:]
@@ -118,7 +138,6 @@ def measure(workload: Workload, scratch: Path, *, steps: int) -> list[list[str]]
         for side, (precision, bar) in zip(sides, bars.items(), strict=True):
             ours = side.seconds[_DROPPED:]
             ratios = [other / one for one, other in zip(ours, theirs, strict=True)]
-            apart = max(abs(one - other) for one, other in zip(side.losses, clock.losses, strict=True))
             work = operations(side) * tokens
             shares = [
                 work / seconds / flops_peak(dtype)
@@ -131,12 +150,14 @@ def measure(workload: Workload, scratch: Path, *, steps: int) -> list[list[str]]
                 workload.name, f"{precision} ({side.model.facts['precision']}, {side.model.facts['batching']})",
                 "bfloat16" if bf16 else "float32", f"{tokens / sum(theirs):.0f}", f"{tokens / sum(ours):.0f}",
                 f"**{statistics.median(ratios):.2f}** ({quartiles(ratios)})", f"{bar}",
-                ", ".join(f"{100 * share:.0f}%" for share in shares), f"{apart:.0e}",
+                ", ".join(f"{100 * share:.0f}%" for share in shares), f"{statistics.median(ratios) / shares[1]:.1f}",
             ])  # fmt: skip
             print(" | ".join(rows[-1]), flush=True)
+            if not bf16:
+                goes[precision] = profiled(side)
         del sides, clock
         gc.collect()
-    return rows
+    return rows, "\n".join(f"- {precision}: {shares}" for precision, shares in goes.items())
 
 
 def operations(side: LuthierSide) -> float:
@@ -200,7 +221,7 @@ def main() -> None:
             run_alone(chosen[0], options.alone, Path(folder), options.steps)
             return
         for workload in chosen:
-            rows = measure(workload, Path(folder) / workload.name, steps=options.steps)
+            rows, goes = measure(workload, Path(folder) / workload.name, steps=options.steps)
             peaks = {side: peak_memory(workload.name, side, options.memory_steps) for side in ("stock", "auto", "float32")}
             how = f"{torch.get_num_threads()} threads; {options.steps} steps, the first {_DROPPED} dropped. "
             how += (
@@ -210,7 +231,7 @@ def main() -> None:
             how += "Peak memory of a process of its own: " + ", ".join(f"{name} {peak:.2f} GB" for name, peak in peaks.items())
             how += f" (auto {peaks['auto'] / peaks['stock']:.2f} of stock's)."
             title = f"Training speed against the stock Trainer: {workload.title}"
-            write(title, f"python -m benchmarks.bench {workload.name}", f"{how}\n\n{table(COLUMNS, rows)}")
+            write(title, f"python -m benchmarks.bench {workload.name}", f"{how}\n\n{table(COLUMNS, rows)}\n\n{goes}")
 
 
 if __name__ == "__main__":
