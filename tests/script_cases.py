@@ -145,7 +145,14 @@ def written_data(folder: Path, name: str, make: Any) -> dict[str, str]:
 
 
 def trained(
-    folder: Path, models: dict[str, Path], name: str, *, method: Any = "full", without: tuple[str, ...] = (), **train: Any
+    folder: Path,
+    models: dict[str, Path],
+    name: str,
+    *,
+    method: Any = "full",
+    without: tuple[str, ...] = (),
+    engine: str = "torch",
+    **train: Any,
 ) -> luthier.Run:
     """Return a short run; a writing task gets more steps, so that it writes something."""
     task, model, make, options = case(models, name)
@@ -154,7 +161,7 @@ def trained(
     if name in WRITING_TASKS and method == "full":
         settings |= {"duration": "6 epochs", "learning_rate": 1e-2}
     return luthier.train(
-        task={"name": task, **options}, model=str(model), method=method, device="cpu",
+        task={"name": task, **options}, model=str(model), method=method, engine=engine, device="cpu",
         data={split: path for split, path in data.items() if split not in without},
         train={**settings, **train}, generation={"max_new_tokens": 8},
         output=str(folder / name / f"run-{len(list((folder / name).iterdir()))}"),

@@ -73,6 +73,13 @@ def test_training_goes_as_under_torch(found: Any):
         assert result["last"] < LIKE_TORCH_LAST, case
 
 
+def test_the_script_of_a_run_makes_its_steps_in_pytorch(compiled: Path, tmp_path: Path):
+    done = run_alone(
+        "tensorflow", str(TESTS / "engines" / "keras_script_checks.py"), "tensorflow", str(tmp_path), cache=compiled
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 def test_scores_are_those_of_torch_under_every_objective(found: Any):
     for case, result in found["scores"].items():
         assert result["losses"] < LIKE_TORCH_FIRST, case

@@ -76,7 +76,7 @@ def test_every_script_is_clean_and_imports_nothing_of_luthier(folder: Path, mode
         ({"method": {"name": "prompt", "num_tokens": 4}}, 'by "prompt"'),
         ({"method": {"name": "lora", "base_bits": 8}}, "quantized base"),
         ({"train": {"optimizer": "adamw8bit"}}, "adamw8bit"),
-        ({"engine": "jax"}, "engine torch"),
+        ({"engine": "jax", "method": {"name": "lora", "rank": 4}}, "keeps no adapter"),
         ({"model": {"name": "new", "architecture": "bert"}}, "made for the run"),
         ({"data": {"train": "<3 rows given from Python>"}}, "given from Python"),
     ],

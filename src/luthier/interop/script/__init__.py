@@ -26,7 +26,7 @@ from luthier.data.preparation import Prepared
 from luthier.engines.engine import Choice
 from luthier.errors import InputError
 from luthier.heads import Head, SequenceHead, TokenHead, writes
-from luthier.interop.script.methods import method_constants
+from luthier.interop.script.methods import LOW_RANK, method_constants
 from luthier.interop.script.pieces import constant, imports_for, piece
 from luthier.interop.script.rows import write_rows
 from luthier.interop.script.tasks import Given, TaskPart, task_part
@@ -63,13 +63,15 @@ def write_script(run: Path, folder: Path) -> str:
     (folder / "train.py").write_text(source, encoding="utf-8")
     (folder / "README.md").write_text(_readme(config, part, counts, name=run.resolve().name), encoding="utf-8")
     rows = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"train.py redoes the run without Luthier, from the rows beside it ({rows}); run it to see its scores"
+    other = "" if config.engine == "torch" else f". It is PyTorch: {_other_engine(config)}"
+    return f"train.py redoes the run without Luthier, from the rows beside it ({rows}); run it to see its scores{other}"
 
 
 def _check_config(config: RunConfig) -> None:
     """Refuse what the pieces do not know."""
-    if config.engine != "torch":
-        raise InputError(f'scripts are written for the engine torch, not for "{config.engine}"', where="engine")
+    if config.engine != "torch" and config.method.name in LOW_RANK:
+        what = f'a run of the engine "{config.engine}" keeps no adapter, so a script cannot make the same one'
+        raise InputError(what, where="method", fix="Train with engine=torch, or with another method.")
     if isinstance(config.model, Choice):
         raise InputError("the model was made for the run, so a script has nothing to begin with", where="model")
     if config.train.optimizer.name != "adamw":
@@ -151,9 +153,14 @@ def _opening(config: RunConfig, name: str) -> str:
         f'"""Tune a model for {config.task.name}: plain PyTorch and transformers.\n\n'
         f"Written by Luthier from the run {name}.\n"
         "It redoes that without Luthier: the same rows in the same order (the .jsonl files beside this one), the same steps,\n"
-        "the same scores up to rounding and, where there is dropout, chance.\n\n"
+        "the same scores up to rounding and, where there is dropout, chance.\n"
+        f"{'' if config.engine == 'torch' else chr(10) + _other_engine(config).capitalize() + '.' + chr(10)}\n"
         '    python train.py [MODEL]\n"""\n'
     )
+
+
+def _other_engine(config: RunConfig) -> str:
+    return f"the run was made with the engine {config.engine}, where a new head begins with other weights"
 
 
 def _model_name(assembly: Assembly) -> str:

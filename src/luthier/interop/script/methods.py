@@ -11,10 +11,10 @@ from luthier.engines.engine import Choice
 from luthier.errors import InputError
 from luthier.heads import Head, SequenceHead, TokenHead
 
-_LOW_RANK = ("lora", "dora", "rslora")
+LOW_RANK = ("lora", "dora", "rslora")
 _PEFT = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "fan_in_fan_out", "use_dora", "use_rslora")
 """What is taken of peft's config. No task_type: peft's wrapper for question answering drops the token types on their way."""
-METHODS = ("full", "head", "freeze", *_LOW_RANK)
+METHODS = ("full", "head", "freeze", *LOW_RANK)
 
 
 def method_constants(choice: Choice, *, run_model: Path, base: Path, auto_class: str, head: Head) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def method_constants(choice: Choice, *, run_model: Path, base: Path, auto_class:
     if choice.name not in METHODS or choice.options.get("base_bits"):
         what = "on a quantized base" if choice.name in METHODS else f'by "{choice.name}"'
         raise InputError(f"a script cannot redo tuning {what}; it can: {', '.join(METHODS)}", where="method")
-    if choice.name in _LOW_RANK:
+    if choice.name in LOW_RANK:
         return {"LORA": _lora(json.loads((run_model / "adapter_config.json").read_text(encoding="utf-8")))}
     trained = _trained_names(choice, base=base, auto_class=auto_class, head=head)
     if all(trained.values()):

@@ -50,7 +50,9 @@ def training_flags(config: RunConfig, prepared: Prepared, adapted: Mapping[str, 
     learns_thresholds = bool(getattr(task, "thresholds", None)) or getattr(task, "has_no_answer", False)
     return {
         "batch_tokens": train.batch.unit == "tokens",
-        "bfloat16": resolve_precision(train.precision, resolve_device(config.device)) == "bfloat16",
+        # The other engines compute in float32.
+        "bfloat16": config.engine == "torch"
+        and resolve_precision(train.precision, resolve_device(config.device)) == "bfloat16",
         "validation": validation,
         "calibrated": validation and learns_thresholds,
         "scored": split_that_counts(prepared) is not None,
