@@ -104,9 +104,11 @@ def no_heads(values: Any) -> Any:
         ("model.weights.h5", None, "no model.weights.h5"),
         ("model.weights.h5", b"not a table", "weights cannot be read"),
         ("tokenizer.json", None, "no tokenizer.json"),
+        ("tokenizer.json", lambda values: {**values, "config": ["lowercase"]}, "no tokenizer.json"),
         ("assets/tokenizer/vocabulary.txt", None, "vocabulary is not there"),
         ("assets/tokenizer/vocabulary.txt", b"[PAD]\n[UNK]\nword\n", r'no "\[CLS\]"'),
         ("assets/tokenizer/vocabulary.txt", b"[PAD]\n[PAD]\n", "twice"),
+        ("assets/tokenizer/vocabulary.txt", b"[PAD]\n\xff\n", "not UTF-8"),
     ],
 )
 def test_a_damaged_preset_is_refused_in_a_sentence(name: str, change: Any, said: str, presets: Path, tmp_path: Path):

@@ -59,7 +59,7 @@ def tokenizer_of(preset: Path, kind: str) -> tuple[Any, list[Path]]:
     assets = preset / "assets" / "tokenizer"
     described = preset / "tokenizer.json"
     try:
-        options = json.loads(described.read_text(encoding="utf-8"))["config"]
+        options = dict(json.loads(described.read_text(encoding="utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             "it has no tokenizer.json that can be read", where=str(preset), fix="Save it with its tokenizer."
@@ -92,7 +92,10 @@ def tokenizer_of(preset: Path, kind: str) -> tuple[Any, list[Path]]:
 def _word_pieces(path: Path, options: Mapping[str, Any]) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except ValueError as error:
+        raise InputError("its vocabulary is not UTF-8", where=str(path), fix="Get the preset again.") from error
     suffix, unknown = str(options.get("suffix_indicator", "##")), str(options.get("oov_token", "[UNK]"))
     vocabulary = {token: number for number, token in enumerate(lines)}
     if len(vocabulary) != len(lines):
