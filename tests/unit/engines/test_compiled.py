@@ -12,13 +12,18 @@ from engines.tiny_networks import denominator_of, save_tiny, tiny_features, tiny
 from luthier.data.features import Feature, FeatureStore
 from luthier.engines.engine import Choice, TrainingSetup
 from luthier.engines.torch import ENGINE, compiled
-from luthier.heads import CausalHead, Head, Seq2SeqHead, SequenceHead
+from luthier.heads import CausalHead, Head, Seq2SeqHead, SequenceHead, TokenHead
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 """The tracer looks at every tensor's gradient."""
 
 BATCHES = ([5, 12, 21], [7, 3], [30, 2, 2, 9], [40, 41, 42, 5])
-CASES: list[tuple[str, Head]] = [("bert", SequenceHead(3)), ("llama", CausalHead()), ("marian", Seq2SeqHead())]
+CASES: list[tuple[str, Head, int]] = [
+    ("bert", SequenceHead(3), 1),  # the last of two layers has been narrowed
+    ("bert", TokenHead(3), 2),
+    ("llama", CausalHead(), 2),
+    ("marian", Seq2SeqHead(), 4),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -48,14 +53,14 @@ def begun(model: Any, head: Head, folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "head"), CASES)
+@pytest.mark.parametrize(("family", "head", "layers"), CASES)
 def test_compiled_layers_give_the_same_losses_and_gradients_and_are_compiled_once(
-    family: str, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, head: Head, layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = save_tiny(tmp_path / "model", family, head)
     plain, model = loaded(folder, head), loaded(folder, head)
     facts = begun(model, head, tmp_path, monkeypatch)
-    assert facts["compiled_layers"] == ("4" if isinstance(head, Seq2SeqHead) else "2")
+    assert facts["compiled_layers"] == str(layers)
     graphs = []
     for lengths in BATCHES:
         features = batch_of(head, lengths)

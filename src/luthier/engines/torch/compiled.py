@@ -18,7 +18,7 @@ _BACKEND = "inductor"
 _OPERATIONS = 1e17
 """Of a run: about ten minutes of a fast GPU, of which compiling takes one at most."""
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 3e-2}
-"""Of results and gradients of the trial, relative to their length. A fused kernel rounds otherwise."""
+"""Of each result and gradient of the trial, relative to its length. A fused kernel rounds otherwise."""
 
 
 def pays(device: torch.device, operations: float) -> bool:
@@ -44,7 +44,7 @@ def compile_layers(layers: Sequence[nn.Module], trial: Callable[[], Sequence[Ten
     except Exception as error:  # whatever a compiler raises on this machine, training goes on without it
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:120]
     else:
-        if not all(_equal(*pair, _TOLERANCES[precision]) for pair in zip(expected, found, strict=True)):
+        if not _equal(expected, found, _TOLERANCES[precision]):
             why = "a trial gave other results"
     if not why:
         return f"{len(layers)}"
@@ -61,5 +61,7 @@ def _attend_outside() -> None:
     AttentionInterface.register(attention.NAME, outside)
 
 
-def _equal(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    return bool((one - other).norm() <= tolerance * one.norm() + 1e-6)
+def _equal(ones: Sequence[Tensor], others: Sequence[Tensor], tolerance: float) -> bool:
+    # Gradients that are zero in exact arithmetic, such as those of key biases, are noise of the size of all others.
+    noise = 1e-2 * tolerance * torch.stack([one.norm() for one in ones]).norm()
+    return all(bool((one - other).norm() <= tolerance * one.norm() + noise) for one, other in zip(ones, others, strict=True))

@@ -142,7 +142,9 @@ class TorchModel:
             gradients = torch.autograd.grad(results.square().sum(), trained, allow_unused=True)
             return [results.detach(), *(gradient.float() for gradient in gradients if gradient is not None)]
 
-        return compiled.compile_layers(structure.layers(self.network), trial, precision=self._precision)
+        # A layer that packing has narrowed runs attention of ours, which is nothing for a compiler.
+        layers = [layer for layer in structure.layers(self.network) if not any("forward" in vars(m) for m in layer.modules())]
+        return compiled.compile_layers(layers, trial, precision=self._precision)
 
     def collate(self, features: Sequence[Feature]) -> TorchBatch:
         if self._adapter is not None and self._adapter.virtual is not None:
