@@ -105,7 +105,7 @@ def stock_steps(workload: Workload, side: LuthierSide, scratch: Path, clock: Any
     model = tune_stock(stock_model(folder, head, seed=0), workload, head)
     made = trainer(
         model, AutoTokenizer.from_pretrained(folder), rows, out=scratch / "stock", rate=side.settings.learning_rate,
-        seed=0, bf16=bf16, callbacks=[clock], logging_strategy="steps", logging_steps=1,
+        seed=0, bf16=bf16, callbacks=[clock],
     )  # fmt: skip
     made.train()
 

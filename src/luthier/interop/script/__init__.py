@@ -149,12 +149,13 @@ _ADAPTED = {
 
 
 def _opening(config: RunConfig, name: str) -> str:
+    other = "" if config.engine == "torch" else f"\n{_other_engine(config).capitalize()}.\n"
     return (
         f'"""Tune a model for {config.task.name}: plain PyTorch and transformers.\n\n'
         f"Written by Luthier from the run {name}.\n"
         "It redoes that without Luthier: the same rows in the same order (the .jsonl files beside this one), the same steps,\n"
         "the same scores up to rounding and, where there is dropout, chance.\n"
-        f"{'' if config.engine == 'torch' else chr(10) + _other_engine(config).capitalize() + '.' + chr(10)}\n"
+        f"{other}\n"
         '    python train.py [MODEL]\n"""\n'
     )
 
