@@ -12,7 +12,6 @@ dropout and from the same first weights.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
 import json
 import statistics
@@ -29,7 +28,7 @@ import transformers
 from transformers import AutoTokenizer
 
 from benchmarks.results import flops_peak, quartiles, table, write
-from benchmarks.stock import Steps, planned, stock_model, trainer
+from benchmarks.stock import Steps, planned, stock_model, trainer, uninterrupted, useful_tokens
 from benchmarks.workloads import Workload, prepared, tune_stock, workloads
 from luthier.checkpoints import Checkpoints
 from luthier.heads import Seq2SeqHead, writes
@@ -38,7 +37,6 @@ from luthier.training import fit
 from luthier.units import Duration
 
 _DROPPED = 2
-_NEVER = Duration(10**6, "steps")
 COLUMNS = (
     "work", "Luthier", "stock", "stock tokens/cpu s", "Luthier tokens/cpu s", "ratio (quartiles)", "bar",
     "share of peak: stock, Luthier", "ratio at the peak",
@@ -65,9 +63,7 @@ class LuthierSide:
         features = self.data.splits["train"].features
         assert features is not None
         self.features = features
-        self.settings = dataclasses.replace(
-            self.assembly.settings(), duration=Duration(steps, "steps"), save_every=_NEVER, evaluate_every=_NEVER
-        )
+        self.settings = uninterrupted(self.assembly.settings(), Duration(steps, "steps"))
         self.seconds: list[float] = []
         self._events: Iterator[Any] = fit(
             self.model, features, self.settings, checkpoints=Checkpoints(scratch / "none", keep=1)
@@ -133,7 +129,7 @@ def measure(workload: Workload, scratch: Path, *, steps: int) -> tuple[list[list
         clock = Interleaved(sides)
         stock_steps(workload, sides[0], scratch, clock, bf16=bf16, steps=steps)
         chosen = planned(sides[0].features, sides[0].settings, steps)[_DROPPED:]
-        tokens = sum(int(sides[0].features.lengths[index]) for members in chosen for index in members)
+        tokens = useful_tokens(sides[0].features, chosen)
         theirs = clock.seconds[_DROPPED:]
         for side, (precision, bar) in zip(sides, bars.items(), strict=True):
             ours = side.seconds[_DROPPED:]

@@ -21,16 +21,15 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from benchmarks.results import table, write
-from benchmarks.stock import Steps, planned, stock_model, trainer
+from benchmarks.stock import Steps, planned, stock_model, trainer, uninterrupted
 from benchmarks.workloads import Workload, prepared, workloads
 from luthier.assembly import Assembly
 from luthier.checkpoints import Checkpoints
 from luthier.data.preparation import Prepared
 from luthier.samples import fetch
-from luthier.training import Settings, fit
+from luthier.training import fit
 from luthier.units import Duration
 
-_NEVER = Duration(10**6, "steps")
 _BATCHES = {"ag-news": 8, "conll2003-4000": 32, "alpaca": 4, "smollm2": 2, "multi30k": 8}
 """Rows of an update: fewer than those whose speed is measured, so that sixty updates end in a few minutes."""
 _EXACT, _DRIFT = 1e-5, 3.0
@@ -49,24 +48,28 @@ def without_dropout(folder: Path, copy: Path) -> str:
     return str(copy)
 
 
-def settings_of(assembly: Assembly, steps: int) -> Settings:
-    """Return a run's settings for so many updates without checkpoints."""
-    return dataclasses.replace(assembly.settings(), duration=Duration(steps, "steps"), save_every=_NEVER, evaluate_every=_NEVER)
-
-
 def ours(assembly: Assembly, data: Prepared, scratch: Path, steps: int) -> list[float]:
     """Train with Luthier; keep the first weights, head included, in ``scratch / "first"``."""
     store = data.splits["train"].features
     assert store is not None
     model: Any = assembly.load(data)
     model.save(scratch / "first")
-    events = fit(model, store, settings_of(assembly, steps), checkpoints=Checkpoints(scratch / "none", keep=1))
+    events = fit(
+        model,
+        store,
+        uninterrupted(assembly.settings(), Duration(steps, "steps")),
+        checkpoints=Checkpoints(scratch / "none", keep=1),
+    )
     return [event.data["loss"] for event in events if event.kind == "progress"]
 
 
 def theirs(assembly: Assembly, data: Prepared, scratch: Path, steps: int, *, bf16: bool) -> list[float]:
     """Train with the Trainer from the same first weights."""
-    store, head, settings = data.splits["train"].features, data.task.head, settings_of(assembly, steps)
+    store, head, settings = (
+        data.splits["train"].features,
+        data.task.head,
+        uninterrupted(assembly.settings(), Duration(steps, "steps")),
+    )
     assert store is not None
     stock = trainer(
         stock_model(scratch / "first", head, seed=0), AutoTokenizer.from_pretrained(assembly.source.folder),

@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.bench import LuthierSide
 from benchmarks.results import quartiles, table, write
-from benchmarks.stock import planned
+from benchmarks.stock import planned, useful_tokens
 from benchmarks.workloads import Workload, workloads
 
 _DROPPED = 10
@@ -75,11 +75,10 @@ def measure(workload: Workload, scratch: Path, *, steps: int) -> list[str]:
     theirs = fit_beside(side, classes=side.data.task.head.num_labels, steps=steps)[_DROPPED:]
     ours = side.seconds[_DROPPED:]
     chosen = planned(side.features, side.settings, steps)[_DROPPED:]
-    tokens = sum(int(side.features.lengths[row]) for rows in chosen for row in rows)
+    tokens = useful_tokens(side.features, chosen)
     ratios = [other / one for one, other in zip(ours, theirs, strict=True)]
-    shapes = str(side.model.facts.get("padded_to", "")) or "its lengths"
     return [
-        workload.name, f"{shapes}; {int(side.features.lengths.max())}", f"{tokens / sum(theirs):.0f}",
+        workload.name, f"its lengths; {int(side.features.lengths.max())}", f"{tokens / sum(theirs):.0f}",
         f"{tokens / sum(ours):.0f}", f"**{statistics.median(ratios):.2f}** ({quartiles(ratios)})", str(_BAR),
     ]  # fmt: skip
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.bench import LuthierSide
 from benchmarks.results import table, write
-from benchmarks.stock import planned
+from benchmarks.stock import planned, useful_tokens
 from benchmarks.workloads import small_decoder, workloads
 from luthier.samples import fetch
 
@@ -112,14 +112,14 @@ def alone(peer: Peer, scratch: Path, precision: str, steps: int) -> None:
     for _ in range(steps):
         side.step()
     chosen = planned(side.features, side.settings, steps)[_DROPPED:]
-    tokens = sum(int(side.features.lengths[index]) for members in chosen for index in members)
+    tokens = useful_tokens(side.features, chosen)
     print(tokens / sum(side.seconds[_DROPPED:]))
 
 
 def peer_rate(peer: Peer, python: Path, scratch: Path, mode: str, side: LuthierSide, steps: int) -> float | None:
     """Return the other package's rate in one mode; None where it fails."""
     chosen = planned(side.features, side.settings, steps)
-    total = sum(int(side.features.lengths[index]) for members in chosen for index in members)
+    total = useful_tokens(side.features, chosen)
     rows = scratch / f"{peer.package}.json"
     rows.write_text(json.dumps(peer.rows(side, chosen)), encoding="utf-8")
     batch = round(total / steps / _TOKENS) if mode == "packed" else len(chosen[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from luthier.engines.engine import Model
 from luthier.heads import CausalHead, Head, Seq2SeqHead, SequenceHead, SpanHead
 from luthier.tasks.task import Output
 from luthier.training import Settings
+from luthier.units import Duration
 
 
 def planned(store: FeatureStore, settings: Settings, steps: int) -> list[list[int]]:
@@ -28,6 +30,17 @@ def planned(store: FeatureStore, settings: Settings, steps: int) -> list[list[in
         found += [[index for row in step.rows for index in plan.features(int(row))] for step in plan.epoch(epoch)]
         epoch += 1
     return found[:steps]
+
+
+def useful_tokens(store: FeatureStore, steps: Sequence[Sequence[int]]) -> int:
+    """Return the tokens without padding of the features of some updates."""
+    return sum(int(store.lengths[index]) for members in steps for index in members)
+
+
+def uninterrupted(settings: Settings, duration: Duration) -> Settings:
+    """Return the settings for so long a run without checkpoints and evaluations."""
+    never = Duration(10**6, "steps")
+    return dataclasses.replace(settings, duration=duration, save_every=never, evaluate_every=never)
 
 
 class Steps(Dataset):  # type: ignore[type-arg]

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from benchmarks.bench import Interleaved
 from benchmarks.results import table, write
-from benchmarks.stock import Steps, planned, stock_model, trainer
+from benchmarks.stock import Steps, planned, stock_model, trainer, uninterrupted, useful_tokens
 from benchmarks.workloads import Workload, prepared, workloads
 from luthier.assembly import Assembly
 from luthier.checkpoints import Checkpoints
@@ -32,7 +32,6 @@ from luthier.units import Duration
 
 _BARS = {"auto": {3: 12.0, 10: 35.0}, "float32": {3: 6.0, 10: 18.0}}
 _EVALUATION_BARS = {"auto": 3.0, "float32": 1.6}
-_NEVER = Duration(10**6, "steps")
 
 
 def first_rows(path: Path, count: int, aside: Path) -> str:
@@ -54,9 +53,7 @@ def head_seconds(assembly: Assembly, data: Prepared, epochs: int, scratch: Path)
     """Return the processor seconds of a Luthier run of the head."""
     features = data.splits["train"].features
     assert features is not None
-    settings = dataclasses.replace(
-        assembly.settings(), duration=Duration(epochs, "epochs"), save_every=_NEVER, evaluate_every=_NEVER
-    )
+    settings = uninterrupted(assembly.settings(), Duration(epochs, "epochs"))
     model = assembly.load(data)
     began = time.process_time()
     for _ in fit(model, features, settings, checkpoints=Checkpoints(scratch / "none", keep=1)):
@@ -80,7 +77,7 @@ def stock_head_seconds(assembly: Assembly, data: Prepared, scratch: Path) -> flo
     ).train()  # fmt: skip
     # By tokens, because twelve steps are not the whole epoch.
     chosen = planned(features, settings, 12)[2:]
-    tokens = sum(int(features.lengths[index]) for members in chosen for index in members)
+    tokens = useful_tokens(features, chosen)
     return sum(clock.seconds[2:]) / tokens * float(features.lengths.sum())
 
 
